@@ -1,0 +1,97 @@
+"""Configs: loading a file of `configs/`, checking it, keeping it with a run."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from avq.errors import InputError
+
+# What may differ when a run is resumed: how long it goes on, and what is written or used along the
+# way.
+FREE_ON_RESUME = ("train.steps", "train.log_every", "train.eval_every", "checkpoint.", "parallel.")
+
+
+def load(arguments: Sequence[str]) -> ConfigDict:
+    """The config that command-line arguments ask for: `--config=FILE[:VARIANT]` and any
+    `--config.KEY=VALUE`.
+
+    Raises:
+        InputError: for a missing file, an unknown variant or key (with the nearest known one), or a
+            value of the wrong type.
+    """
+    spec = next((a.split("=", 1)[1] for a in arguments if a.startswith("--config=")), "")
+    path = Path(spec.split(":", 1)[0])
+    if not path.is_file():
+        near = sorted(str(p) for p in Path("configs").glob("*vqvae.py"))
+        raise InputError(
+            f"--config: no such file: {str(path)!r}. "
+            f"Give one of: {' '.join(near) or 'a file of configs/'}."
+        )
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", lock_config=True, flag_values=values, sys_argv=["avq", *arguments]
+    )
+    root = str(path.resolve().parent.parent)  # so that config files can import their common part
+    sys.path.insert(0, root)
+    try:
+        rest = values(["avq", *arguments], known_only=True)
+        config = values.config
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"config {spec}: {_reason(error)}") from error
+    finally:
+        sys.path.remove(root)
+    if unknown := rest[1:]:
+        raise InputError(f"unknown argument {unknown[0]!r}. {_suggestion(unknown[0], config)}")
+    return config
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def _suggestion(argument: str, config: ConfigDict) -> str:
+    known = [f"--config.{key}" for key in flatten(config.to_dict())]
+    near = difflib.get_close_matches(argument.split("=", 1)[0], known, n=1)
+    return f"Did you mean {near[0]}?" if near else "Config values are set by --config.KEY=VALUE."
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dict as one of dotted keys; tuples become lists, as JSON has them."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def require_same(saved: dict[str, Any], now: dict[str, Any], run: str) -> None:
+    """Refuses to resume a run under another config.
+
+    Raises:
+        InputError: naming the keys that differ, with both values.
+    """
+    before, after = flatten(saved), flatten(now)
+    differing = [
+        f"{key} ({before.get(key)!r} there, {after.get(key)!r} now)"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(FREE_ON_RESUME)
+    ]
+    if differing:
+        raise InputError(
+            f"{run} holds a run with another config: {'; '.join(differing)}. "
+            "Give the same values to resume it, or another --workdir."
+        )
+
+
+def module_fields(section: dict[str, Any]) -> dict[str, Any]:
+    """A config section as fields of a Flax module; lists, as JSON has them, become tuples."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in section.items()
+    }

@@ -1,0 +1,180 @@
+"""A run's images: training and test source, and what is known about them."""
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from avq.data.images import UnreadableImage, centre_square, random_colour_order, random_square
+from avq.data.sources import Files, Photographs, Source, open_files, split_files
+from avq.errors import InputError
+
+log = logging.getLogger("avq")
+
+SAMPLE = 2048  # images, evenly spaced, that the pixel statistics are taken from
+
+
+class Readable:
+    """A source that survives unreadable images: each is named once in the log and remembered in
+    `rejected`.
+
+    Attributes:
+        source: what is read.
+        rejected: reason by name.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.rejected: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"] | None:
+        """The image, or None when it is unreadable."""
+        try:
+            return self.source[index]
+        except UnreadableImage as error:
+            name = self.source.name(index)
+            if name not in self.rejected:
+                self.rejected[name] = str(error)
+                log.warning(
+                    "skipped unreadable image %s (%s); %d so far", name, error, len(self.rejected)
+                )
+            return None
+
+    def nearest(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The image, or the next one that is readable.
+
+        Raises:
+            InputError: when none is.
+        """
+        for offset in range(len(self)):
+            image = self[(index + offset) % len(self)]
+            if image is not None:
+                return image
+        raise InputError(
+            f"none of the {len(self)} images is readable, {self.source.name(0)} among them. "
+            "Check data.path."
+        )
+
+    def square(self, index: int, size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "s s 3"]:
+        """`nearest`, cut to a square: at random and in a random colour order where the source asks
+        for it, else the centre.
+        """
+        image = self.nearest(index)
+        if not self.source.augment:
+            return centre_square(image, size)
+        return random_colour_order(random_square(image, size, rng), rng)
+
+
+@dataclass
+class Summary:
+    """What a run keeps about its data, in `dataset.json`.
+
+    Attributes:
+        counts: images in 'train' and 'test'.
+        pixel_mean, pixel_std, pixel_variance: of the training pixels in [-1, 1]; the variance is
+            the paper's sigma.
+        size: side of the images, pixels.
+        seed: of the split.
+        rejected: name and reason of the unreadable files found while sampling the statistics.
+    """
+
+    counts: dict[str, int]
+    pixel_mean: float
+    pixel_std: float
+    pixel_variance: float
+    size: int
+    seed: int
+    rejected: list[dict[str, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Dataset:
+    """Training and test images of a run."""
+
+    train: Readable
+    test: Readable
+    summary: Summary
+
+
+def open_dataset(data: Any, known: Mapping[str, Any] | None = None) -> Dataset:
+    """Opens the images that a config's `data` names.
+
+    Args:
+        data: the config's section.
+        known: the run's `dataset.json` where it has one; else the training pixels are measured.
+
+    Raises:
+        InputError: for a path that is missing or has too few images, or whose images changed since
+            `known`.
+    """
+    sources = open_splits(data)
+    train, test = Readable(sources["train"]), Readable(sources["test"])
+    counts = {"train": len(train), "test": len(test)}
+    if known is not None:
+        _require_same_images(known["counts"], counts)
+        return Dataset(train, test, Summary(**known))
+    if not train.source.augment and len(train) < data.batch_size:
+        raise InputError(
+            f"data.path: {len(train)} training images are fewer than "
+            f"data.batch_size={data.batch_size}. Add images or lower data.batch_size."
+        )
+    if not len(test):
+        raise InputError(
+            "data.path: no images are left for testing. "
+            "Add images, or a folder test/ beside train/."
+        )
+    mean, variance = pixel_statistics(train, data.image_size)
+    rejected = [{"name": name, "reason": reason} for name, reason in train.rejected.items()]
+    summary = Summary(
+        counts, mean, variance**0.5, variance, data.image_size, data.split_seed, rejected
+    )
+    return Dataset(train, test, summary)
+
+
+def open_splits(data: Any) -> dict[str, Source]:
+    """The sources 'train' and 'test' of a config's `data`."""
+    if data.path == "photographs":
+        return {split: Photographs(split, data.image_size) for split in ("train", "test")}
+    if not data.path:
+        raise InputError(
+            "data.path is not set: this config trains on your own images. Give "
+            "--config.data.path=FOLDER_OR_ZIP (README, 'Training on CelebA-HQ'), or add :tiny to "
+            "the config, which trains on embedded photographs."
+        )
+    files: dict[str, Files] = split_files(open_files(data.path), data.split, data.split_seed)
+    return dict(files)
+
+
+def pixel_statistics(images: Readable, size: int) -> tuple[float, float]:
+    """Mean and variance of all channels of the pixels in [-1, 1], over at most 2,048 images."""
+    rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).round().astype(int)
+    if images.source.augment:
+        rows = np.arange(SAMPLE) % len(images)
+
+    def moments(position: int) -> tuple[float, float]:
+        pixels = (
+            images.square(int(rows[position]), size, np.random.default_rng(position)) / 127.5 - 1
+        )
+        return float(pixels.mean()), float((pixels**2).mean())
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = np.array(list(pool.map(moments, range(len(rows))))).mean(0)
+    return float(first), float(second - first**2)
+
+
+def _require_same_images(before: Mapping[str, int], now: Mapping[str, int]) -> None:
+    if dict(before) != dict(now):
+        raise InputError(
+            f"data.path: the run began with {dict(before)} images and there are {dict(now)} now. "
+            "Restore the images, or start in another --workdir."
+        )

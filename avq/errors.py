@@ -1,0 +1,7 @@
+"""The one exception for what a user can put right."""
+
+
+class InputError(Exception):
+    """Bad input: the message is one line that names what is wrong and what to do. Commands print it
+    and exit with code 2.
+    """

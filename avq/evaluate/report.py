@@ -1,0 +1,75 @@
+"""A page about an evaluation: measures, pictures, config; one file that needs no other."""
+
+import base64
+import html
+import io
+import json
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+MEANING = {
+    "n": "images measured, each once",
+    "mae": "mean absolute error, pixels in [-1, 1]",
+    "mae_over_std": "the same over the standard deviation of the training pixels",
+    "mae_over_var": "the same over their variance, the paper's MAE/&sigma;",
+    "psnr": "peak signal-to-noise ratio, dB, mean over images",
+    "ssim": "structural similarity, mean over images",
+    "active_codes": "codes used at least once, finest level first",
+    "perplexity": "exp of the entropy of code use",
+    "usage": "active codes over the codebook's size",
+    "bits_per_pixel": "of all levels' codes, without entropy coding",
+    "step": "training steps of the checkpoint",
+    "split": "which images",
+    "data": "where they come from",
+}
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
+color: #222 }} table {{ border-collapse: collapse }} td {{ padding: .2rem 1.5rem .2rem 0;
+border-top: 1px solid #ddd; vertical-align: top }} td:nth-child(2) {{ font-variant-numeric:
+tabular-nums; white-space: nowrap }} td:nth-child(3) {{ color: #666 }} img {{ width: 100%;
+image-rendering: pixelated }} pre {{ background: #f6f6f6; padding: 1rem; overflow: auto }}
+</style></head><body> <h1>{title}</h1> <p>Images above their reconstructions.</p> <img alt="images
+above their reconstructions" src="data:image/png;base64,{picture}"> <h2>Measures</h2>
+<table>{rows}</table> <h2>Config</h2> <pre>{config}</pre> </body></html>
+"""
+
+
+def shown(value: Any) -> str:
+    """A measure as people read it: four decimals, lists by commas."""
+    if isinstance(value, list):
+        return ", ".join(shown(entry) for entry in value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def page(
+    title: str,
+    measures: dict[str, Any],
+    picture: UInt8[np.ndarray, "h w 3"],
+    config: dict[str, Any],
+) -> str:
+    """The page as HTML.
+
+    Args:
+        title: its heading.
+        measures: as `avq eval --json` writes them.
+        picture: images above their reconstructions.
+        config: of the run.
+    """
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    rows = "".join(
+        f"<tr><td>{name}</td><td>{html.escape(shown(value))}</td><td>{MEANING[name]}</td></tr>"
+        for name, value in measures.items()
+    )
+    return PAGE.format(
+        title=html.escape(title),
+        picture=base64.b64encode(file.getvalue()).decode(),
+        rows=rows,
+        config=html.escape(json.dumps(config, indent=2)),
+    )

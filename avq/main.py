@@ -1,0 +1,50 @@
+"""Training from the command line.
+
+    python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=runs/demo
+
+The same command again goes on from the newest checkpoint.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import jax
+
+from avq import config
+from avq.errors import InputError
+from avq.train import loop
+
+USAGE = (
+    "usage: python -m avq.main --config=configs/SYSTEM.py[:tiny] --workdir=FOLDER "
+    "[--config.KEY=VALUE ...]"
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Trains; the exit code: 0 done, 2 bad input, 1 diverged, 128 + n stopped by signal n."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain narrate there
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    rest = [a for a in arguments if not a.startswith("--workdir=")]
+    workdir = next((a.split("=", 1)[1] for a in arguments if a.startswith("--workdir=")), "")
+    try:
+        if not workdir:
+            raise InputError(f"--workdir is not given. {USAGE}")
+        settings = config.load(rest)
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/avq/jax"))
+        jax.config.update("jax_compilation_cache_dir", cache)
+        return loop.train(settings, workdir)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except loop.Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

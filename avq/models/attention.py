@@ -1,0 +1,88 @@
+"""Residual pixel attention: every pixel takes in what similar pixels know.
+
+Source: section 3.2 of Rivera and Hoyos (2023), Algorithm 1 and equations 2 and 3.
+"""
+
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from avq.models.blocks import conv
+
+Norm = Literal["paper", "mean", "bias", "bias_clip"]
+Form = Literal["algorithm1", "equation3"]
+
+
+def attention_weights(
+    queries: Float[Array, "b n c"], keys: Float[Array, "b m c"], norm: Norm
+) -> Float[Array, "b n m"]:
+    """The attention matrix W of equation 2, in float32.
+
+    With logits `l = queries keys^T`, width `c` and `m` keys:
+
+    - 'paper': `sigmoid(l)`, as printed. Its rows sum to hundreds, so it swamps what it is added to.
+    - 'mean': `sigmoid(l / sqrt(c)) / m`; a row sums to at most 1.
+    - 'bias': `sigmoid(l / sqrt(c) - log m)`; about 1 a row at start, unbounded later.
+    - 'bias_clip': 'bias', rows divided by `max(1, row sum)`: a row sums to at most 1, can fall to 0
+      where nothing is pertinent, and can rest on few pixels.
+
+    Raises:
+        ValueError: for any other `norm`.
+    """
+    logits = jnp.einsum("bnc,bmc->bnm", queries, keys, preferred_element_type=jnp.float32)
+    c, m = queries.shape[-1], keys.shape[1]
+    if norm == "paper":
+        return jax.nn.sigmoid(logits)
+    if norm == "mean":
+        return jax.nn.sigmoid(logits / math.sqrt(c)) / m
+    if norm == "bias":
+        return jax.nn.sigmoid(logits / math.sqrt(c) - math.log(m))
+    if norm == "bias_clip":
+        weights = jax.nn.sigmoid(logits / math.sqrt(c) - math.log(m))
+        return weights / jnp.maximum(1.0, weights.sum(-1, keepdims=True))
+    raise ValueError(f"attention norm {norm!r} is not one of paper, mean, bias, bias_clip")
+
+
+class PixelAttention(nn.Module):
+    """`x_i + sum_j W_ij y_j`: self-attention when `y` is `x` (or None), cross-attention otherwise.
+
+    The printed line 7 of Algorithm 1 sums over the wrong index (it would only rescale each `y_j`);
+    this is what is meant.
+
+    Attributes:
+        dim: width c of the two projections g1 and g2.
+        form: 'algorithm1' adds `W g2(y)` to `g1(x)` and returns `dim` channels; 'equation3' adds `W
+            y` to `x` itself, so that x and y must have the same channels, which it keeps.
+        norm: see `attention_weights`.
+        dtype: compute type; logits and their normalisation are float32 in any case.
+    """
+
+    dim: int
+    form: Form = "algorithm1"
+    norm: Norm = "bias_clip"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w f"], y: Float[Array, "b H W g"] | None = None
+    ) -> Float[Array, "b h w c"]:
+        y = x if y is None else y
+        queries = conv(self.dim, 1, dtype=self.dtype, name="g1")(x)
+        keys = conv(self.dim, 1, dtype=self.dtype, name="g2")(y)
+        weights = attention_weights(_tokens(queries), _tokens(keys), self.norm).astype(self.dtype)
+        if self.form == "algorithm1":
+            base, values = queries, keys
+        elif self.form == "equation3":
+            base, values = x, y.astype(self.dtype)
+        else:
+            raise ValueError(f"attention form {self.form!r} is not one of algorithm1, equation3")
+        update = jnp.einsum("bnm,bmc->bnc", weights, _tokens(values))
+        return base + update.reshape(base.shape)
+
+
+def _tokens(x: Float[Array, "b h w c"]) -> Float[Array, "b n c"]:
+    return x.reshape(x.shape[0], -1, x.shape[-1])

@@ -1,0 +1,132 @@
+"""From an image to one grid of codes a level: base encoder, AREN levels, and the chain that joins
+them.
+
+Source: section 3.1 and figures 2 and 3 of Rivera and Hoyos (2023).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from avq.models.attention import Form, Norm, PixelAttention
+from avq.models.blocks import Id, Res, UpConv, conv
+from avq.models.quantizer import Quantized, Quantizer
+
+
+class Trunk(nn.Module):
+    """One stage a filter count: `blocks` identity blocks at the incoming width, then a block that
+    halves the side.
+    """
+
+    filters: Sequence[int]
+    blocks: int = 2
+    stride_at: Literal["first", "last"] = "last"
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
+        for features in self.filters:
+            for _ in range(self.blocks):
+                x = Id(self.dtype, self.axis_name)(x, train)
+            x = Res(features, self.stride_at, self.dtype, self.axis_name)(x, train)
+        return x
+
+
+class BaseEncoder(nn.Module):
+    """Stem, trunk and a 1x1 convolution to the latent width; its output is shared by all levels.
+
+    Attributes:
+        filters: of the stem, then of each halving; their number is the R of the paper's Table 1.
+        features: channels of the output.
+        blocks: identity blocks a stage, the r of Table 1.
+    """
+
+    filters: Sequence[int]
+    features: int
+    blocks: int = 2
+    stride_at: Literal["first", "last"] = "last"
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b H W f"]:
+        h = conv(self.filters[0], dtype=self.dtype, name="stem")(x)
+        trunk = Trunk(
+            self.filters[1:], self.blocks, self.stride_at, self.dtype, self.axis_name, name="trunk"
+        )
+        return conv(self.features, 1, dtype=self.dtype, name="project")(trunk(h, train))
+
+
+class AREN(nn.Module):
+    """Attentive Residual Encoder of one level: trunk without a stem, pixel attention, 1x1
+    convolution.
+
+    Attributes:
+        filters: of each halving; level l has l of them.
+        features: channels of the output.
+        blocks: identity blocks a stage.
+        attention_norm: see `PixelAttention`, or 'off' for a level without attention (the
+            H-VQVAE's).
+    """
+
+    filters: Sequence[int]
+    features: int
+    blocks: int = 2
+    stride_at: Literal["first", "last"] = "last"
+    attention_dim: int = 128
+    attention_form: Form = "algorithm1"
+    attention_norm: Norm | Literal["off"] = "bias_clip"
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
+        h = Trunk(
+            self.filters, self.blocks, self.stride_at, self.dtype, self.axis_name, name="trunk"
+        )(x, train)
+        if self.attention_norm != "off":
+            h = PixelAttention(
+                self.attention_dim,
+                self.attention_form,
+                self.attention_norm,
+                self.dtype,
+                name="attention",
+            )(h)
+        return conv(self.features, 1, dtype=self.dtype, name="project")(h)
+
+
+class Encoder(nn.Module):
+    """The chain of levels: each coarser level is quantised, up-sampled and joined to the next finer
+    one.
+
+    Attributes:
+        base: the shared base encoder.
+        arens: one a level, finest first.
+        quantizers: one a level, finest first.
+    """
+
+    base: BaseEncoder
+    arens: Sequence[AREN]
+    quantizers: Sequence[Quantizer]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> tuple[Quantized, ...]:
+        """Quantises an image in [-1, 1]; returns one result a level, finest first."""
+        base = self.base(x, train)
+        features = self.base.features
+        top = len(self.arens)
+        results: list[Quantized] = []
+        for level in range(top, 0, -1):
+            z = self.arens[level - 1](base, train)
+            if level < top:
+                upper = UpConv(features, self.dtype, name=f"resize{level + 1}")(results[0].vectors)
+                z = jnp.concatenate([upper, z], axis=-1)
+            if level < top or top == 1:
+                z = conv(features, 1, dtype=self.dtype, name=f"combine{level}")(z)
+            results.insert(0, self.quantizers[level - 1](z, train))
+        return tuple(results)

@@ -1,0 +1,190 @@
+"""Vector quantisation: the nearest code of a codebook, and how the codebook learns.
+
+Sources: equation 1 of Rivera and Hoyos (2023); van den Oord et al. (2017) for the straight-through
+    estimator, the commitment loss
+and the moving-average codebook (their appendix A.1).
+"""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+EPSILON = 1e-5  # of the Laplace smoothing
+# Share of the mean use that a newly seeded code starts with: light, so that it follows what
+# chooses it, and counts as dead again soon where nothing does.
+FRESH_USE = 0.1
+
+
+@flax.struct.dataclass
+class Quantized:
+    """What a quantiser returns.
+
+    Attributes:
+        vectors: chosen codes `[b, h, w, d]`; in training their gradient passes straight through to
+            the input.
+        codes: their indices `[b, h, w]`, int32.
+        loss: commitment (plus codebook) loss of the local batch, a scalar.
+        perplexity: `exp` of the entropy of code use over the global batch, in [1, k].
+    """
+
+    vectors: Any
+    codes: Any
+    loss: Any
+    perplexity: Any
+
+
+def nearest_code(z: Float[Array, "n d"], codebook: Float[Array, "k d"]) -> Int[Array, "n"]:
+    """Index of the code at the least squared distance (equation 1); the lowest index wins a tie."""
+    products = jnp.matmul(z, codebook.T, precision=lax.Precision.HIGHEST)
+    return jnp.argmin(jnp.sum(codebook**2, axis=1)[None] - 2 * products, axis=1).astype(jnp.int32)
+
+
+def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:
+    """How often each of `k` codes was chosen."""
+    return jnp.zeros(k, jnp.float32).at[codes].add(1.0)
+
+
+def perplexity(counts: Float[Array, "k"]) -> Float[Array, ""]:
+    """`exp` of the entropy (nats) of code use: k when all are used alike, 1 when only one is.
+
+    Example:
+        >>> perplexity(jnp.array([2.0, 2.0, 0.0]))
+        Array(2., dtype=float32)
+    """
+    p = counts / jnp.maximum(counts.sum(), 1.0)
+    return jnp.exp(-jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0)))
+
+
+def sample_rows(
+    key: Array, z: Float[Array, "n d"], k: int, axis_name: str | None
+) -> Float[Array, "k d"]:
+    """`k` random rows of the global batch, the same on every device and for any number of devices.
+
+    One key draws row numbers of the global batch; each device adds the rows that it holds to a sum
+    over the devices. Rows are drawn without replacement as long as there are enough.
+    """
+    n = z.shape[0]
+    devices, here = (
+        (1, 0) if axis_name is None else (lax.axis_size(axis_name), lax.axis_index(axis_name))
+    )
+    rows = jax.random.choice(key, n * devices, (k,), replace=n * devices < k)
+    local = rows - here * n
+    mine = (local >= 0) & (local < n)
+    picked = jnp.where(mine[:, None], z[jnp.clip(local, 0, n - 1)], 0.0)
+    return _sum(picked, axis_name)
+
+
+class Quantizer(nn.Module):
+    """Replaces every latent vector by its nearest code, in float32 whatever comes in.
+
+    With `update='ema'` the codebook is no parameter but state, in the collection 'codebook': moving
+    averages of how often each code is chosen and of the sum of what chose it. The first training
+    batch fills it with its own latents; a code whose average use falls under `revive_below` times
+    the mean is re-seeded with a latent of the batch. All statistics are over the global batch. With
+    `update='gradient'` it is a parameter, drawn to the latents by the codebook loss; nothing
+    revives its codes.
+
+    Attributes:
+        codes: size k of the codebook.
+        width: d, channels of a code.
+        update: 'ema' or 'gradient'.
+        commitment: weight beta of `|z - sg(e)|^2`, which keeps the encoder near its codes.
+        decay: of the moving averages.
+        revive_below: share of the mean use below which a code counts as dead; 0 revives none.
+        axis_name: mapped axis over which statistics are summed in training.
+    """
+
+    codes: int
+    width: int
+    update: Literal["ema", "gradient"] = "ema"
+    commitment: float = 0.25
+    decay: float = 0.99
+    revive_below: float = 0.03
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        shape = (self.codes, self.width)
+        uniform = nn.initializers.variance_scaling(
+            1 / 3, "fan_in", "uniform", in_axis=1, out_axis=0
+        )
+        if self.update == "gradient":
+            self.embedding = self.param("embedding", uniform, shape)
+            return
+        if self.update != "ema":
+            raise ValueError(f"codebook update {self.update!r} is not one of ema, gradient")
+        self.table = self.variable(
+            "codebook", "embedding", lambda: uniform(self.make_rng("params"), shape, jnp.float32)
+        )
+        self.counts = self.variable("codebook", "counts", jnp.zeros, (self.codes,), jnp.float32)
+        self.sums = self.variable("codebook", "sums", jnp.zeros, shape, jnp.float32)
+
+    def codebook(self) -> Float[Array, "k d"]:
+        """The table of code vectors."""
+        return self.embedding if self.update == "gradient" else self.table.value
+
+    def lookup(self, codes: Int[Array, "b h w"]) -> Float[Array, "b h w d"]:
+        """Code vectors of an index grid."""
+        return self.codebook()[codes]
+
+    def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
+        """Quantises; in training also updates the codebook, for which it draws from the rng stream
+        'codebook'.
+        """
+        z = z.astype(jnp.float32)
+        flat = z.reshape(-1, self.width)
+        learn = train and self.update == "ema" and not self.is_initializing()
+        if learn:
+            self._fill_if_empty(lax.stop_gradient(flat))
+        table = self.codebook()
+        codes = nearest_code(lax.stop_gradient(flat), lax.stop_gradient(table))
+        chosen = table[codes].reshape(z.shape)
+        axis = self.axis_name if train and not self.is_initializing() else None
+        counts = _sum(code_counts(codes, self.codes), axis)
+        loss = self.commitment * jnp.mean((z - lax.stop_gradient(chosen)) ** 2)
+        if self.update == "gradient":
+            loss += jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
+        if learn:
+            self._update(lax.stop_gradient(flat), codes, counts)
+        vectors = z + lax.stop_gradient(chosen - z) if train else chosen
+        return Quantized(vectors, codes.reshape(z.shape[:-1]), loss, perplexity(counts))
+
+    def _fill_if_empty(self, z: Float[Array, "n d"]) -> None:
+        empty = self.counts.value.sum() == 0
+        rows = sample_rows(self.make_rng("codebook"), z, self.codes, self.axis_name)
+        fresh = FRESH_USE * self._mean_use(z)
+        self.table.value = jnp.where(empty, rows, self.table.value)
+        self.counts.value = jnp.where(empty, fresh, self.counts.value)
+        self.sums.value = jnp.where(empty, rows * fresh, self.sums.value)
+
+    def _update(
+        self, z: Float[Array, "n d"], codes: Int[Array, "n"], new_counts: Float[Array, "k"]
+    ) -> None:
+        new_sums = _sum(jnp.zeros_like(self.sums.value).at[codes].add(z), self.axis_name)
+        counts = self.decay * self.counts.value + (1 - self.decay) * new_counts
+        sums = self.decay * self.sums.value + (1 - self.decay) * new_sums
+        mean_use = self._mean_use(z)
+        dead = counts < self.revive_below * mean_use
+        rows = sample_rows(self.make_rng("codebook"), z, self.codes, self.axis_name)
+        fresh = FRESH_USE * mean_use
+        counts = jnp.where(dead, fresh, counts)
+        sums = jnp.where(dead[:, None], rows * fresh, sums)
+        total = counts.sum()
+        smoothed = (counts + EPSILON) / (total + self.codes * EPSILON) * total
+        self.counts.value, self.sums.value, self.table.value = (
+            counts,
+            sums,
+            sums / smoothed[:, None],
+        )
+
+    def _mean_use(self, z: Float[Array, "n d"]) -> float:
+        devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
+        return z.shape[0] * devices / self.codes
+
+
+def _sum(x: Array, axis_name: str | None) -> Array:
+    return x if axis_name is None else lax.psum(x, axis_name)

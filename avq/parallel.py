@@ -1,0 +1,52 @@
+"""Data parallelism: the mesh, the compiled step, and batches on their devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXIS = "data"  # the mesh axis over which a batch is split
+
+
+def make_mesh(devices: int = 0) -> Mesh:
+    """A mesh of one axis, 'data', over the first `devices` devices, or over all of them for 0.
+
+    Raises:
+        ValueError: when there are not that many.
+    """
+    available = jax.devices()
+    if not 0 <= devices <= len(available):
+        raise ValueError(f"{devices} devices asked for, {len(available)} present")
+    count = devices or len(available)
+    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:count])
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Sharding of what every device holds whole: the training state."""
+    return NamedSharding(mesh, P())
+
+
+def place(batch: Any, mesh: Mesh) -> Any:
+    """Puts a host's part of the global batch on its devices, split along the first axis of every
+    array.
+    """
+    sharding = NamedSharding(mesh, P(AXIS))
+    return jax.tree.map(
+        lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch
+    )
+
+
+def compile_step(
+    step: Callable[[Any, Any], tuple[Any, Any]], mesh: Mesh
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """`(state, batch) -> (state, metrics)`, with the batch split over the mesh, the rest
+    replicated, and the state donated.
+
+    The collectives stand in `step` itself: inside, it sees its device's part of the batch and the
+    axis name `AXIS`.
+    """
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
+    return jax.jit(mapped, donate_argnums=0)

@@ -1,0 +1,201 @@
+"""A run from start, or from where it stopped, to its last step."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from avq import parallel
+from avq.checkpoint import CONFIG, DATASET, Checkpoints, read_json, write_json
+from avq.config import require_same
+from avq.data.dataset import Dataset, open_dataset
+from avq.data.pipeline import prefetch, train_batches
+from avq.errors import InputError
+from avq.evaluate.evaluation import Evaluator, samples
+from avq.models.vqvae import VQVAE
+from avq.train.interval import Interval
+from avq.train.state import TrainState
+from avq.train.stop import Stop, stop_on_signal
+from avq.train.system import System, build, make_step
+from avq.train.writers import Progress, Writer
+
+
+class Diverged(Exception):
+    """The loss is no longer finite; the message says since when, and what is kept."""
+
+
+def check(config: Any, vqvae: VQVAE) -> Mesh:
+    """Refuses what cannot run before anything is written; returns the mesh.
+
+    Raises:
+        InputError: for an image side that the model's stride, or a batch that the devices do not
+            divide.
+    """
+    size, stride = config.data.image_size, vqvae.stride()
+    if size % stride or size < stride:
+        raise InputError(
+            f"data.image_size={size} is not a multiple of the model's stride {stride}. "
+            f"Use {max(stride, size // stride * stride)} or {(size // stride + 1) * stride}."
+        )
+    try:
+        mesh = parallel.make_mesh(config.parallel.devices)
+    except ValueError as error:
+        raise InputError(f"parallel.devices: {error}. Use 0 for all.") from error
+    if config.data.batch_size < 1 or config.data.batch_size % mesh.size:
+        raise InputError(
+            f"data.batch_size={config.data.batch_size} cannot be split over {mesh.size} devices. "
+            f"Use a multiple of {mesh.size}, or set parallel.devices."
+        )
+    return mesh
+
+
+def train(config: Any, workdir: str) -> int:
+    """Trains, or goes on training, the run in a folder.
+
+    Returns:
+        0 when the last step is done, 128 + the signal's number when it was interrupted (what was
+        done is saved).
+
+    Raises:
+        InputError: for what the user can put right; nothing has been written then.
+        Diverged: when the loss is no longer finite.
+    """
+    run = Path(workdir)
+    saved = read_json(run / CONFIG)
+    if saved is not None:
+        require_same(saved, config.to_dict(), workdir)
+    system = build(config)
+    mesh = check(config, system.vqvae)
+    dataset = open_dataset(config.data, read_json(run / DATASET))
+    run.mkdir(parents=True, exist_ok=True)
+    with Checkpoints(run, config.checkpoint.keep) as checkpoints:
+        state, start = _start(system, config, mesh, checkpoints)
+        write_json(run / DATASET, dataset.summary.to_json())
+        write_json(run / CONFIG, config.to_dict())
+        if start >= config.train.steps:
+            print(f"{workdir}: all {start} steps are done. Raise --config.train.steps to go on.")
+            return 0
+        return _Run(config, run, system, mesh, dataset, checkpoints).go(state, start)
+
+
+def _start(
+    system: System, config: Any, mesh: Mesh, checkpoints: Checkpoints
+) -> tuple[TrainState, int]:
+    init = partial(system.init, config.seed, config.data.image_size)
+    everywhere = parallel.replicated(mesh)
+    latest = checkpoints.latest()
+    if latest is None:
+        return jax.jit(init, out_shardings=everywhere)(), 0
+    shapes = jax.eval_shape(init)
+    target = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), shapes
+    )
+    print(f"resuming from step {latest}")
+    return checkpoints.restore(latest, target), latest
+
+
+class _Run:
+    """The loop and what it reports to."""
+
+    def __init__(
+        self,
+        config: Any,
+        run: Path,
+        system: System,
+        mesh: Mesh,
+        dataset: Dataset,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.config, self.run, self.mesh, self.dataset, self.checkpoints = (
+            config,
+            run,
+            mesh,
+            dataset,
+            checkpoints,
+        )
+        self.step = parallel.compile_step(
+            make_step(system, config, dataset.summary.pixel_variance), mesh
+        )
+        self.evaluator = Evaluator(system.vqvae, mesh)
+        self.samples = samples(dataset.test, config.data.image_size)
+
+    def go(self, state: TrainState, start: int) -> int:
+        config, steps = self.config, self.config.train.steps
+        batches = train_batches(
+            self.dataset.train,
+            image_size=config.data.image_size,
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+        )
+        stream = prefetch(batches, start)
+        self.writer, self.progress = Writer(self.run, start), Progress(start, steps)
+        try:
+            with stop_on_signal() as stop:
+                state, done = self._steps(state, start, stream, stop)
+            if stop.number:
+                self._save(state, done)
+                self.progress.say(
+                    f"stopped; saved at step {done}. The same command goes on from there."
+                )
+                return 128 + stop.number
+            return 0
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+            self.progress.close()
+            self.writer.close()
+
+    def _steps(
+        self, state: TrainState, start: int, stream: Iterator[Any], stop: Stop
+    ) -> tuple[TrainState, int]:
+        config, steps = self.config, self.config.train.steps
+        interval = Interval(start)
+        for done in range(start + 1, steps + 1):
+            with interval.waiting():
+                batch = next(stream)
+            state, metrics = self.step(state, parallel.place(batch, self.mesh))
+            interval.add(metrics)
+            self.progress.advance()
+            last = done == steps
+            if last or done % config.train.log_every == 0:
+                self._log(interval, done, config.data.batch_size)
+                interval = Interval(done)
+            if last or done % config.train.eval_every == 0:
+                self._evaluate(state, done)
+                interval.restart()
+            if last or done % config.checkpoint.every == 0:
+                self._save(state, done)
+            if stop.number:
+                return state, done
+        return state, steps
+
+    def _log(self, interval: Interval, done: int, batch_size: int) -> None:
+        values = interval.summary(done, batch_size)
+        if not np.isfinite(values["train/loss"]):
+            raise Diverged(
+                f"the loss became {values['train/loss']} in steps {interval.start} to {done}. "
+                f"The newest checkpoint is of step {self.checkpoints.latest()}. "
+                "Lower optim.learning_rate, and train in another --workdir."
+            )
+        self.writer.scalars(done, values)
+        left = (self.config.train.steps - done) * batch_size / values["train/images_per_second"]
+        self.progress.report(done, values, left)
+
+    def _evaluate(self, state: TrainState, done: int) -> None:
+        variables = state.ema_variables()
+        measures = self.evaluator.evaluate(
+            variables, self.dataset.test, self.dataset.summary, self.config.data.batch_size
+        )
+        self.writer.scalars(done, {f"eval/{name}": value for name, value in measures.items()})
+        self.writer.image(done, self.evaluator.grid(variables, self.samples))
+        usage = "/".join(f"{share:.0%}" for share in measures["usage"])
+        self.progress.say(
+            f"eval at {done}: psnr {measures['psnr']:.2f} dB  ssim {measures['ssim']:.3f}  "
+            f"mae/std {measures['mae_over_std']:.4f}  usage {usage}"
+        )
+
+    def _save(self, state: TrainState, done: int) -> None:
+        self.checkpoints.save(done, state, self.config.to_dict())

@@ -1,0 +1,12 @@
+"""A-VQVAE: one level of codes with pixel attention.
+
+python -m avq.main --config=configs/a_vqvae.py --config.data.path=FOLDER_OR_ZIP
+--workdir=runs/a_vqvae python -m avq.main --config=configs/a_vqvae.py:tiny
+--workdir=runs/a_vqvae-tiny
+"""
+
+from configs import common
+
+
+def get_config(variant: str = "paper"):
+    return common.system(variant, levels=1, attention_norm="bias_clip")

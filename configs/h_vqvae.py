@@ -1,0 +1,12 @@
+"""H-VQVAE: two levels of codes, no attention.
+
+python -m avq.main --config=configs/h_vqvae.py --config.data.path=FOLDER_OR_ZIP
+--workdir=runs/h_vqvae python -m avq.main --config=configs/h_vqvae.py:tiny
+--workdir=runs/h_vqvae-tiny
+"""
+
+from configs import common
+
+
+def get_config(variant: str = "paper"):
+    return common.system(variant, levels=2, attention_norm="off")

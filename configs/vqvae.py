@@ -1,0 +1,13 @@
+"""VQ-VAE: the plain baseline of one level of codes, without attention and without a discriminator.
+
+python -m avq.main --config=configs/vqvae.py --config.data.path=FOLDER_OR_ZIP
+--workdir=runs/vqvae python -m avq.main --config=configs/vqvae.py:tiny --workdir=runs/vqvae-tiny
+"""
+
+from configs import common
+
+
+def get_config(variant: str = "paper"):
+    config = common.system(variant, levels=1, attention_norm="off")
+    config.loss.adversarial_weight = 0.0
+    return config

@@ -1,0 +1,60 @@
+"""Set-up that all tests share: eight CPU devices, strict ranks, a compilation cache."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "avq" / "tests"))
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory) -> Path:
+    """Twenty small pictures of smooth colours, in train/ (16) and test/ (4)."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        path = folder / ("train" if i < 16 else "test") / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3)).astype(np.uint8))
+        coarse.resize((20, 24), Image.Resampling.BILINEAR).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke(image_folder) -> list[str]:
+    """Arguments of a run that takes seconds; further ones go behind and win."""
+    shrunk = {
+        "data.path": image_folder,
+        "data.image_size": 16,
+        "data.batch_size": 8,
+        "model.codes": 8,
+        "model.latent_dim": 4,
+        "model.base_filters": "(4,4)",
+        "model.aren_filters": 4,
+        "model.decoder_filters": "(4,4,4)",
+        "model.attention_dim": 4,
+        "discriminator.filters": "(4,4,1)",
+        "discriminator.strides": "(2,2,1)",
+        "train.steps": 6,
+        "train.log_every": 2,
+        "train.eval_every": 3,
+        "checkpoint.every": 2,
+        "parallel.devices": 1,
+    }
+    settings = [f"--config.{key}={value}" for key, value in shrunk.items()]
+    return ["--config=configs/ah_vqvae.py:tiny", *settings]

@@ -1,0 +1,200 @@
+"""Whole runs: what they write, how they stop, and that a resumed one ends as one never stopped."""
+
+import json
+import os
+import signal
+
+import chex
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from avq import config
+from avq.checkpoint import Checkpoints
+from avq.errors import InputError
+from avq.train import loop
+from avq.train.interval import Interval
+
+
+def train(smoke, run, *more):
+    return loop.train(config.load([*smoke, *more]), str(run))
+
+
+def final_state(run, step):
+    with Checkpoints(run, read_only=True) as checkpoints:
+        assert checkpoints.latest() == step
+        return checkpoints.restore_arrays(step)
+
+
+@pytest.fixture(scope="module")
+def finished(smoke, tmp_path_factory):
+    """A run that was never stopped, and its arguments."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert train(smoke, run) == 0
+    return run, smoke
+
+
+def records(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_the_files_that_the_readme_names(finished):
+    run, _ = finished
+    names = {path.name for path in run.iterdir()}
+    assert {"config.json", "dataset.json", "metrics.jsonl", "checkpoints", "samples"} <= names
+    assert any(name.startswith("events") for name in names)
+    assert {path.name for path in (run / "checkpoints").iterdir()} >= {"2", "4", "6"}
+    trained = [r for r in records(run) if "train/loss" in r]
+    evaluated = [r for r in records(run) if "eval/psnr" in r]
+    assert [r["step"] for r in trained] == [2, 4, 6]
+    assert [r["step"] for r in evaluated] == [3, 6]
+    assert all(np.isfinite(r["train/loss"]) for r in trained)
+    assert evaluated[-1]["eval/n"] == 4
+    assert len(evaluated[-1]["eval/usage"]) == 2
+
+
+def test_grid_shows_inputs_above_reconstructions(finished, image_folder):
+    run, _ = finished
+    grid = np.asarray(Image.open(run / "samples" / "0000006.png"))
+    chex.assert_shape(grid, (2 * 16, 4 * 16, 3))
+    with Image.open(image_folder / "test" / "16.png") as image:
+        first = image.crop((0, 2, 20, 22)).resize((16, 16), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(grid[:16, :16], np.asarray(first))
+    assert not np.array_equal(grid[:16], grid[16:])
+
+
+def test_statistics_of_the_training_pixels_are_kept(finished, image_folder):
+    run, _ = finished
+    summary = json.loads((run / "dataset.json").read_text())
+    pixels = []
+    for i in range(16):
+        with Image.open(image_folder / "train" / f"{i:02d}.png") as image:
+            square = image.crop((0, 2, 20, 22)).resize((16, 16), Image.Resampling.LANCZOS)
+        pixels.append(np.asarray(square) / 127.5 - 1)
+    assert summary["counts"] == {"train": 16, "test": 4}
+    np.testing.assert_allclose(summary["pixel_variance"], np.var(pixels), rtol=1e-6)
+    np.testing.assert_allclose(summary["pixel_std"], np.std(pixels), rtol=1e-6)
+    np.testing.assert_allclose(summary["pixel_mean"], np.mean(pixels), rtol=1e-6)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, signal_number):
+    whole, smoke = finished
+    run = tmp_path / "run"
+    add, seen = Interval.add, []
+
+    def add_and_interrupt(self, metrics):
+        add(self, metrics)
+        seen.append(metrics)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal_number)
+
+    monkeypatch.setattr(Interval, "add", add_and_interrupt)
+    assert train(smoke, run) == 128 + signal_number
+    monkeypatch.undo()
+    final_state(run, 3)
+    assert train(smoke, run) == 0
+    chex.assert_trees_all_equal(final_state(run, 6), final_state(whole, 6))
+    evaluated = [{k: v for k, v in r.items() if k != "step"} for r in records(run) if "eval/n" in r]
+    assert evaluated == [
+        {k: v for k, v in r.items() if k != "step"} for r in records(whole) if "eval/n" in r
+    ]
+
+
+def test_run_killed_between_checkpoints_repeats_the_lost_steps_exactly(
+    finished, tmp_path, monkeypatch
+):
+    whole, smoke = finished
+    run = tmp_path / "run"
+    add, seen = Interval.add, []
+
+    class Killed(BaseException):
+        pass
+
+    def add_and_die(self, metrics):
+        add(self, metrics)
+        seen.append(metrics)
+        if len(seen) == 5:
+            raise Killed
+
+    monkeypatch.setattr(Interval, "add", add_and_die)
+    with pytest.raises(Killed):
+        train(smoke, run)
+    monkeypatch.undo()
+    assert train(smoke, run) == 0
+    chex.assert_trees_all_equal(final_state(run, 6), final_state(whole, 6))
+    steps = [r["step"] for r in records(run) if "train/loss" in r]
+    assert steps == [2, 4, 6]
+
+
+def test_finished_run_goes_on_when_steps_are_raised(finished, tmp_path, capsys):
+    _, smoke = finished
+    run = tmp_path / "run"
+    assert train(smoke, run, "--config.train.steps=2") == 0
+    assert train(smoke, run, "--config.train.steps=2") == 0
+    assert "Raise --config.train.steps" in capsys.readouterr().out
+    assert train(smoke, run, "--config.train.steps=4") == 0
+    final_state(run, 4)
+
+
+def test_resuming_under_another_config_names_the_keys_and_changes_nothing(finished):
+    run, smoke = finished
+    before = {path: path.stat().st_mtime_ns for path in sorted(run.rglob("*"))}
+    other = ["--config.model.commitment=0.5", "--config.seed=3", "--config.train.log_every=1"]
+    with pytest.raises(
+        InputError, match=r"model\.commitment \(0\.25 there, 0\.5 now\); seed"
+    ) as error:
+        train(smoke, run, *other)
+    assert "log_every" not in str(error.value)
+    assert {path: path.stat().st_mtime_ns for path in sorted(run.rglob("*"))} == before
+
+
+def test_resuming_on_other_images_is_refused(smoke, image_folder, tmp_path):
+    images = tmp_path / "images"
+    for path in image_folder.rglob("*.png"):
+        target = images / path.relative_to(image_folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    place = f"--config.data.path={images}"
+    train(smoke, tmp_path / "run", place, "--config.train.steps=2")
+    (images / "train" / "00.png").unlink()
+    with pytest.raises(InputError, match="15"):
+        train(smoke, tmp_path / "run", place, "--config.train.steps=4")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.image_size=20", r"data\.image_size=20 .* stride 8\. Use 16 or 24"),
+        ("data.batch_size=6", r"data\.batch_size=6 cannot be split over 4 devices"),
+        ("parallel.devices=9", r"9 devices asked for, 8 present"),
+        ("data.batch_size=20", r"16 training images are fewer than data\.batch_size=20"),
+        ("data.path=", r"data\.path is not set"),
+        ("data.path=/no/such/place", r"no such file or folder: '/no/such/place'"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_written(smoke, tmp_path, setting, message):
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match=message):
+        train(smoke, run, "--config.parallel.devices=4", f"--config.{setting}")
+    assert not run.exists()
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(smoke, tmp_path, capsys):
+    with pytest.raises(
+        loop.Diverged, match=r"in steps \d+ to \d+\. The newest checkpoint is of step"
+    ):
+        train(
+            smoke, tmp_path / "run", "--config.optim.learning_rate=1e30", "--config.train.steps=40"
+        )
+
+
+def test_devices_and_checkpoints_move_between_device_counts(finished, tmp_path):
+    _, smoke = finished
+    run = tmp_path / "run"
+    train(smoke, run, "--config.train.steps=2")
+    train(smoke, run, "--config.train.steps=4", "--config.parallel.devices=4")
+    state = final_state(run, 4)
+    chex.assert_tree_all_finite(jax.tree.map(np.asarray, state))
+    assert int(state["step"]) == 4
