@@ -48,6 +48,8 @@ def smoke(image_folder) -> list[str]:
         "model.aren_filters": 4,
         "model.decoder_filters": "(4,4,4)",
         "model.attention_dim": 4,
+        "model.encoder_blocks": 0,
+        "model.decoder_blocks": 0,
         "discriminator.filters": "(4,4,1)",
         "discriminator.strides": "(2,2,1)",
         "train.steps": 6,

@@ -77,7 +77,7 @@ class PixelAttention(nn.Module):
         if self.form == "algorithm1":
             base, values = queries, keys
         elif self.form == "equation3":
-            base, values = x, y.astype(self.dtype)
+            base, values = x.astype(self.dtype), y.astype(self.dtype)
         else:
             raise ValueError(f"attention form {self.form!r} is not one of algorithm1, equation3")
         update = jnp.einsum("bnm,bmc->bnc", weights, _tokens(values))
