@@ -2,7 +2,8 @@
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,15 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], run: str) -> None:
             f"{run} holds a run with another config: {'; '.join(differing)}. "
             "Give the same values to resume it, or another --workdir."
         )
+
+
+@contextmanager
+def refused_values(name: str) -> Iterator[None]:
+    """Turns a `ValueError` about a value of the config into an `InputError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{name}: {_reason(error)}.") from error
 
 
 def module_fields(section: dict[str, Any]) -> dict[str, Any]:

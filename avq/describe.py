@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avq.config import module_fields
+from avq.config import module_fields, refused_values
 from avq.models.discriminator import Discriminator
 from avq.models.vqvae import VQVAE
 
@@ -31,7 +31,8 @@ def describe(config: Any) -> dict[str, Any]:
     size = config.data.image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     vqvae = VQVAE(**module_fields(config.model.to_dict()))
-    variables, outputs = _trace(vqvae, image)
+    with refused_values("config"):
+        variables, outputs = _trace(vqvae, image)
     tables = vqvae.levels * vqvae.codes * vqvae.latent_dim
     learned_by_gradient = tables if vqvae.codebook_update == "gradient" else 0
     statistics = count(variables["batch_stats"])

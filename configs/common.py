@@ -89,7 +89,7 @@ def tiny() -> ConfigDict:
     config = paper()
     config.data.path = "photographs"
     config.data.image_size = 64
-    config.data.batch_size = 16
+    config.data.batch_size = 8
 
     config.model.codes = 256
     config.model.latent_dim = 32
@@ -109,9 +109,9 @@ def tiny() -> ConfigDict:
     config.optim.decay = "cosine"
     config.optim.ema_decay = 0.99
 
-    config.train.steps = 700
-    config.train.log_every = 25
-    config.train.eval_every = 350
+    config.train.steps = 1_200
+    config.train.log_every = 50
+    config.train.eval_every = 400
 
-    config.checkpoint.every = 100
+    config.checkpoint.every = 200
     return config

@@ -123,17 +123,18 @@ def open_dataset(data: Any, known: Mapping[str, Any] | None = None) -> Dataset:
     if known is not None:
         _require_same_images(known["counts"], counts)
         return Dataset(train, test, Summary(**known))
-    if not train.source.augment and len(train) < data.batch_size:
+    if not len(train) or not len(test):
         raise InputError(
-            f"data.path: {len(train)} training images are fewer than "
-            f"data.batch_size={data.batch_size}. Add images or lower data.batch_size."
-        )
-    if not len(test):
-        raise InputError(
-            "data.path: no images are left for testing. "
-            "Add images, or a folder test/ beside train/."
+            f"data.path: {counts['train']} images to train on and {counts['test']} to test on are "
+            "too few. Add images, or folders train/ and test/."
         )
     mean, variance = pixel_statistics(train, data.image_size)
+    readable = len(train) - len(train.rejected)
+    if not train.source.augment and readable < data.batch_size:
+        raise InputError(
+            f"data.path: {readable} readable training images are fewer than "
+            f"data.batch_size={data.batch_size}. Add images or lower data.batch_size."
+        )
     rejected = [{"name": name, "reason": reason} for name, reason in train.rejected.items()]
     summary = Summary(
         counts, mean, variance**0.5, variance, data.image_size, data.split_seed, rejected
@@ -162,9 +163,8 @@ def pixel_statistics(images: Readable, size: int) -> tuple[float, float]:
         rows = np.arange(SAMPLE) % len(images)
 
     def moments(position: int) -> tuple[float, float]:
-        pixels = (
-            images.square(int(rows[position]), size, np.random.default_rng(position)) / 127.5 - 1
-        )
+        rng = np.random.default_rng(position)
+        pixels = images.square(int(rows[position]), size, rng) / 127.5 - 1
         return float(pixels.mean()), float((pixels**2).mean())
 
     with ThreadPoolExecutor(2) as pool:

@@ -1,8 +1,7 @@
 """Vector quantisation: the nearest code of a codebook, and how the codebook learns.
 
 Sources: equation 1 of Rivera and Hoyos (2023); van den Oord et al. (2017) for the straight-through
-    estimator, the commitment loss
-and the moving-average codebook (their appendix A.1).
+estimator, the commitment loss and the moving-average codebook (their appendix A.1).
 """
 
 from typing import Any, Literal
@@ -69,11 +68,9 @@ def sample_rows(
     over the devices. Rows are drawn without replacement as long as there are enough.
     """
     n = z.shape[0]
-    devices, here = (
-        (1, 0) if axis_name is None else (lax.axis_size(axis_name), lax.axis_index(axis_name))
-    )
-    rows = jax.random.choice(key, n * devices, (k,), replace=n * devices < k)
-    local = rows - here * n
+    total = n * _devices(axis_name)
+    rows = jax.random.choice(key, total, (k,), replace=total < k)
+    local = rows if axis_name is None else rows - lax.axis_index(axis_name) * n
     mine = (local >= 0) & (local < n)
     picked = jnp.where(mine[:, None], z[jnp.clip(local, 0, n - 1)], 0.0)
     return _sum(picked, axis_name)
@@ -139,7 +136,10 @@ class Quantizer(nn.Module):
         flat = z.reshape(-1, self.width)
         learn = train and self.update == "ema" and not self.is_initializing()
         if learn:
-            self._fill_if_empty(lax.stop_gradient(flat))
+            fresh = lax.stop_gradient(flat)
+            rows = sample_rows(self.make_rng("codebook"), fresh, self.codes, self.axis_name)
+            mean_use = flat.shape[0] * _devices(self.axis_name) / self.codes
+            self._fill_if_empty(rows, mean_use)
         table = self.codebook()
         codes = nearest_code(lax.stop_gradient(flat), lax.stop_gradient(table))
         chosen = table[codes].reshape(z.shape)
@@ -149,41 +149,39 @@ class Quantizer(nn.Module):
         if self.update == "gradient":
             loss += jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
         if learn:
-            self._update(lax.stop_gradient(flat), codes, counts)
+            sums = _sum(jnp.zeros_like(table).at[codes].add(fresh), self.axis_name)
+            self._update(counts, sums, rows, mean_use)
         vectors = z + lax.stop_gradient(chosen - z) if train else chosen
         return Quantized(vectors, codes.reshape(z.shape[:-1]), loss, perplexity(counts))
 
-    def _fill_if_empty(self, z: Float[Array, "n d"]) -> None:
+    def _fill_if_empty(self, rows: Float[Array, "k d"], mean_use: float) -> None:
         empty = self.counts.value.sum() == 0
-        rows = sample_rows(self.make_rng("codebook"), z, self.codes, self.axis_name)
-        fresh = FRESH_USE * self._mean_use(z)
+        fresh = FRESH_USE * mean_use
         self.table.value = jnp.where(empty, rows, self.table.value)
         self.counts.value = jnp.where(empty, fresh, self.counts.value)
         self.sums.value = jnp.where(empty, rows * fresh, self.sums.value)
 
     def _update(
-        self, z: Float[Array, "n d"], codes: Int[Array, "n"], new_counts: Float[Array, "k"]
+        self,
+        batch_counts: Float[Array, "k"],
+        batch_sums: Float[Array, "k d"],
+        rows: Float[Array, "k d"],
+        mean_use: float,
     ) -> None:
-        new_sums = _sum(jnp.zeros_like(self.sums.value).at[codes].add(z), self.axis_name)
-        counts = self.decay * self.counts.value + (1 - self.decay) * new_counts
-        sums = self.decay * self.sums.value + (1 - self.decay) * new_sums
-        mean_use = self._mean_use(z)
+        counts = self.decay * self.counts.value + (1 - self.decay) * batch_counts
+        sums = self.decay * self.sums.value + (1 - self.decay) * batch_sums
         dead = counts < self.revive_below * mean_use
-        rows = sample_rows(self.make_rng("codebook"), z, self.codes, self.axis_name)
         fresh = FRESH_USE * mean_use
         counts = jnp.where(dead, fresh, counts)
         sums = jnp.where(dead[:, None], rows * fresh, sums)
         total = counts.sum()
         smoothed = (counts + EPSILON) / (total + self.codes * EPSILON) * total
-        self.counts.value, self.sums.value, self.table.value = (
-            counts,
-            sums,
-            sums / smoothed[:, None],
-        )
+        self.counts.value, self.sums.value = counts, sums
+        self.table.value = sums / smoothed[:, None]
 
-    def _mean_use(self, z: Float[Array, "n d"]) -> float:
-        devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
-        return z.shape[0] * devices / self.codes
+
+def _devices(axis_name: str | None) -> int:
+    return 1 if axis_name is None else lax.axis_size(axis_name)
 
 
 def _sum(x: Array, axis_name: str | None) -> Array:

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from avq import parallel
+from avq import losses, parallel
 from avq.checkpoint import CONFIG, DATASET, Checkpoints, read_json, write_json
-from avq.config import require_same
+from avq.config import refused_values, require_same
 from avq.data.dataset import Dataset, open_dataset
 from avq.data.pipeline import prefetch, train_batches
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
-from avq.models.vqvae import VQVAE
 from avq.train.interval import Interval
 from avq.train.state import TrainState
 from avq.train.stop import Stop, stop_on_signal
@@ -28,28 +28,30 @@ class Diverged(Exception):
     """The loss is no longer finite; the message says since when, and what is kept."""
 
 
-def check(config: Any, vqvae: VQVAE) -> Mesh:
+def check(config: Any, system: System) -> Mesh:
     """Refuses what cannot run before anything is written; returns the mesh.
 
     Raises:
         InputError: for an image side that the model's stride, or a batch that the devices do not
-            divide.
+            divide, and for values that modules refuse.
     """
-    size, stride = config.data.image_size, vqvae.stride()
+    size, stride = config.data.image_size, system.vqvae.stride()
     if size % stride or size < stride:
         raise InputError(
             f"data.image_size={size} is not a multiple of the model's stride {stride}. "
             f"Use {max(stride, size // stride * stride)} or {(size // stride + 1) * stride}."
         )
-    try:
+    with refused_values("parallel.devices"):
         mesh = parallel.make_mesh(config.parallel.devices)
-    except ValueError as error:
-        raise InputError(f"parallel.devices: {error}. Use 0 for all.") from error
     if config.data.batch_size < 1 or config.data.batch_size % mesh.size:
         raise InputError(
             f"data.batch_size={config.data.batch_size} cannot be split over {mesh.size} devices. "
             f"Use a multiple of {mesh.size}, or set parallel.devices."
         )
+    with refused_values("config"):
+        state = jax.eval_shape(partial(system.init, config.seed, size))
+        if state.discriminator is not None:
+            losses.generator_loss(fake_logits=jnp.ones((1, 1, 1, 1)), kind=config.loss.adversarial)
     return mesh
 
 
@@ -68,8 +70,9 @@ def train(config: Any, workdir: str) -> int:
     saved = read_json(run / CONFIG)
     if saved is not None:
         require_same(saved, config.to_dict(), workdir)
-    system = build(config)
-    mesh = check(config, system.vqvae)
+    with refused_values("config"):
+        system = build(config)
+    mesh = check(config, system)
     dataset = open_dataset(config.data, read_json(run / DATASET))
     run.mkdir(parents=True, exist_ok=True)
     with Checkpoints(run, config.checkpoint.keep) as checkpoints:
@@ -110,16 +113,13 @@ class _Run:
         dataset: Dataset,
         checkpoints: Checkpoints,
     ) -> None:
-        self.config, self.run, self.mesh, self.dataset, self.checkpoints = (
-            config,
-            run,
-            mesh,
-            dataset,
-            checkpoints,
-        )
-        self.step = parallel.compile_step(
-            make_step(system, config, dataset.summary.pixel_variance), mesh
-        )
+        self.config = config
+        self.run = run
+        self.mesh = mesh
+        self.dataset = dataset
+        self.checkpoints = checkpoints
+        step = make_step(system, config, dataset.summary.pixel_variance)
+        self.step = parallel.compile_step(step, mesh)
         self.evaluator = Evaluator(system.vqvae, mesh)
         self.samples = samples(dataset.test, config.data.image_size)
 

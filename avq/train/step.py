@@ -19,8 +19,7 @@ Metrics = dict[str, Float[Array, "..."]]
 
 @flax.struct.dataclass
 class Objective:
-    """The numbers of the loss (section 5 of the specification of the paper's losses; README, "What
-    is trained").
+    """The numbers of the loss; docs/PAPER.md says where each comes from.
 
     Attributes:
         pixel_variance: sigma, the variance of the training pixels in [-1, 1], by which the absolute

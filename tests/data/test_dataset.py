@@ -1,0 +1,187 @@
+"""A run's images: damaged ones are survived, statistics are true, changed ones are refused."""
+
+import dataclasses
+import json
+import logging
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from avq.data.dataset import Readable, open_dataset, open_splits, pixel_statistics
+from avq.data.images import UnreadableImage
+from avq.data.sources import open_files
+from avq.errors import InputError
+
+SIZE = 8
+
+
+class Numbered:
+    """Image i is filled with the value i; those in `broken` are unreadable."""
+
+    def __init__(self, n, broken=(), augment=False):
+        self.n, self.broken, self.augment = n, broken, augment
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise UnreadableImage("out of ink")
+        return np.full((SIZE, SIZE, 3), index, np.uint8)
+
+    def name(self, index):
+        return f"image {index}"
+
+
+def settings(path, **more):
+    values = {"image_size": SIZE, "batch_size": 4, "split": 0.8, "split_seed": 3}
+    return ConfigDict({**values, "path": str(path), **more})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten images of noise, wide, tall and square, up to 16 pixels a side."""
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        side = rng.integers(8, 17, 2)
+        pixels = rng.integers(0, 256, (*side, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def test_unreadable_images_are_named_skipped_and_counted(caplog):
+    images = Readable(Numbered(5, broken=(1, 3)))
+    with caplog.at_level(logging.WARNING, "avq"):
+        read = [images[i] for i in (0, 1, 2, 3, 4, 1, 3)]
+    assert [image is None for image in read] == [False, True, False, True, False, True, True]
+    assert images.rejected == {"image 1": "out of ink", "image 3": "out of ink"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "skipped unreadable image image 1 (out of ink); 1 so far",
+        "skipped unreadable image image 3 (out of ink); 2 so far",
+    ]
+
+
+@pytest.mark.parametrize(("index", "found"), [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)])
+def test_nearest_is_the_next_readable_image_round_the_end(index, found):
+    images = Readable(Numbered(5, broken=(0, 1, 3, 4)))
+    np.testing.assert_array_equal(images.nearest(index), found)
+
+
+def test_nothing_readable_is_refused_with_an_image_named():
+    images = Readable(Numbered(3, broken=range(3)))
+    with pytest.raises(InputError, match=r"none of the 3 images is readable, image 0 among them"):
+        images.nearest(1)
+
+
+def test_only_sources_that_ask_for_it_are_augmented(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 20, 3)).astype(np.uint8)
+    for augment in (False, True):
+        source = Numbered(1, augment=augment)
+        monkeypatch.setattr(Numbered, "__getitem__", lambda self, index: pixels)
+        views = {
+            Readable(source).square(0, SIZE, np.random.default_rng(seed)).tobytes()
+            for seed in range(8)
+        }
+        assert len(views) == (8 if augment else 1)
+
+
+def test_pixel_statistics_are_those_of_all_pixels(folder):
+    squares = []
+    for i in range(10):
+        with Image.open(folder / f"{i}.png") as image:
+            w, h = image.size
+            side = min(w, h)
+            left, top = (w - side) // 2, (h - side) // 2
+            crop = image.crop((left, top, left + side, top + side))
+            squares.append(np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS)))
+    pixels = np.stack(squares).astype(np.float64) / 127.5 - 1
+    mean, variance = pixel_statistics(Readable(open_files(str(folder))), SIZE)
+    np.testing.assert_allclose(mean, pixels.mean(), rtol=1e-9)
+    np.testing.assert_allclose(variance, pixels.var(), rtol=1e-9)
+
+
+def test_statistics_of_an_augmented_source_are_of_its_random_views_and_repeatable():
+    images = Readable(Numbered(3, augment=True))  # 2,048 views of three flat images
+    share = np.bincount(np.arange(2048) % 3) / 2048
+    values = np.arange(3) / 127.5 - 1
+    mean, variance = pixel_statistics(images, SIZE)
+    np.testing.assert_allclose(mean, share @ values, rtol=1e-9)
+    np.testing.assert_allclose(variance, share @ values**2 - (share @ values) ** 2, rtol=1e-6)
+    assert pixel_statistics(images, SIZE) == (mean, variance)
+
+
+def test_unreadable_training_images_are_kept_in_the_summary(folder):
+    for name in ("train/a.png", "train/b.png", "train/c.png", "test/d.png"):
+        target = folder / "split" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((folder / "0.png").read_bytes())
+    (folder / "split" / "train" / "b.png").write_bytes(b"")
+    dataset = open_dataset(settings(folder / "split", batch_size=2))
+    assert dataset.summary.counts == {"train": 3, "test": 1}
+    assert [entry["name"] for entry in dataset.summary.rejected] == ["train/b.png"]
+    assert "0 bytes" in dataset.summary.rejected[0]["reason"]
+
+
+def test_summary_says_how_many_images_how_bright_and_how_they_were_split(folder):
+    data = settings(folder)
+    dataset = open_dataset(data)
+    mean, variance = pixel_statistics(dataset.train, SIZE)
+    assert dataset.summary.to_json() == {
+        "counts": {"train": 8, "test": 2},
+        "pixel_mean": mean,
+        "pixel_std": variance**0.5,
+        "pixel_variance": variance,
+        "size": SIZE,
+        "seed": 3,
+        "rejected": [],
+    }
+
+
+def test_known_summary_is_taken_as_it_is(folder):
+    data = settings(folder)
+    summary = open_dataset(data).summary
+    known = json.loads(json.dumps(dataclasses.replace(summary, pixel_mean=0.125).to_json()))
+    again = open_dataset(data, known)
+    assert again.summary.to_json() == known
+
+
+def test_changed_number_of_images_is_refused_with_both_numbers(folder):
+    data = settings(folder)
+    known = open_dataset(data).summary.to_json()
+    (folder / "9.png").unlink()
+    with pytest.raises(InputError, match=r"'train': 8, 'test': 2}.*'train': 7, 'test': 2}"):
+        open_dataset(data, known)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"batch_size": 9}, r"8 readable training images are fewer than data\.batch_size=9"),
+        ({"split": 1.0}, r"10 images to train on and 0 to test on are too few"),
+        ({"split": 0.0}, r"0 images to train on and 10 to test on are too few"),
+    ],
+)
+def test_too_few_images_are_refused(folder, more, message):
+    with pytest.raises(InputError, match=message):
+        open_dataset(settings(folder, **more))
+
+
+def test_unreadable_images_do_not_fill_a_batch(folder):
+    path = folder / open_dataset(settings(folder)).train.source.name(2)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"7 readable training images are fewer"):
+        open_dataset(settings(folder, batch_size=8))
+
+
+def test_missing_path_names_the_variant_that_needs_none():
+    with pytest.raises(InputError, match=r"data\.path is not set.*:tiny"):
+        open_dataset(settings(""))
+
+
+def test_photographs_may_be_fewer_than_a_batch():
+    sources = open_splits(settings("photographs"))
+    assert sources["train"].augment
+    assert len(sources["train"]) < 16
+    assert len(sources["test"]) == 256

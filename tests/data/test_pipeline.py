@@ -1,0 +1,136 @@
+"""Streams: which image stands in which batch."""
+
+import chex
+import numpy as np
+import pytest
+
+from avq.data.dataset import Readable
+from avq.data.images import UnreadableImage
+from avq.data.pipeline import eval_batches, prefetch, train_batches
+
+SIZE = 4
+
+
+class Numbered:
+    """Image i has columns i, i + 100, i + 100, i + 100; those in `broken` are unreadable."""
+
+    augment = False
+
+    def __init__(self, n, broken=()):
+        self.n, self.broken = n, broken
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise UnreadableImage("out of ink")
+        image = np.full((SIZE, SIZE, 3), index + 100, np.uint8)
+        image[:, 0] = index
+        return image
+
+    def name(self, index):
+        return f"image {index}"
+
+
+class Augmented(Numbered):
+    """Noise, to be cropped and recoloured at random."""
+
+    augment = True
+
+    def __getitem__(self, index):
+        return np.random.default_rng(index).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+
+
+def batches_of(source, *, seed=0, batch_size=4):
+    return train_batches(Readable(source), image_size=SIZE, batch_size=batch_size, seed=seed)
+
+
+def numbers(batch):
+    """Which images a batch holds; whether each is mirrored."""
+    edges = np.stack([batch[:, 0, 0, 0], batch[:, 0, -1, 0]])
+    return edges.min(0), edges[1] < edges[0]
+
+
+def take(stream, n):
+    try:
+        return [next(stream) for _ in range(n)]
+    finally:
+        stream.close()
+
+
+@pytest.mark.parametrize("source", [Numbered(10), Augmented(10)])
+@pytest.mark.parametrize("start", [0, 3, 7])
+def test_batch_of_a_step_is_the_same_by_index_and_from_any_start(source, start):
+    by_index = [batches_of(source)[step] for step in range(start, 9)]
+    from_zero = take(prefetch(batches_of(source), 0), 9)[start:]
+    from_start = take(prefetch(batches_of(source), start), 9 - start)
+    chex.assert_shape(by_index, (4, SIZE, SIZE, 3))
+    chex.assert_trees_all_equal(by_index, from_zero, from_start)
+
+
+def test_another_seed_gives_another_stream():
+    first, other = (numbers(batches_of(Numbered(50), seed=seed)[0])[0] for seed in (0, 1))
+    assert not np.array_equal(first, other)
+
+
+def test_every_epoch_holds_every_image_once_in_another_order():
+    batches = batches_of(Numbered(10), batch_size=5)
+    epochs = [
+        np.concatenate([numbers(batches[2 * epoch + half])[0] for half in range(2)])
+        for epoch in range(4)
+    ]
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(10))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_batch_that_epochs_share_goes_on_with_the_next_epoch():
+    stream = np.concatenate(
+        [numbers(batches_of(Numbered(10), batch_size=4)[s])[0] for s in range(5)]
+    )
+    np.testing.assert_array_equal(np.sort(stream[:10]), np.arange(10))
+    np.testing.assert_array_equal(np.sort(stream[10:]), np.arange(10))
+
+
+def test_images_are_mirrored_half_of_the_time_anew_in_each_epoch():
+    batches = batches_of(Numbered(10), batch_size=10)
+    flips = np.zeros((40, 10), bool)
+    for epoch in range(40):
+        images, mirrored = numbers(batches[epoch])
+        flips[epoch, images] = mirrored
+    assert 0.4 < flips.mean() < 0.6
+    assert flips.any(0).all()
+    assert not flips.all(0).any()
+
+
+def test_augmented_images_differ_from_epoch_to_epoch():
+    batches = batches_of(Augmented(2), batch_size=2)
+    assert len({row.tobytes() for step in range(5) for row in batches[step]}) == 10
+
+
+def test_unreadable_training_images_are_replaced_by_the_next_ones():
+    images, _ = numbers(batches_of(Numbered(10, broken=(2, 9)), batch_size=10)[0])
+    np.testing.assert_array_equal(np.sort(images), [0, 0, 1, 3, 3, 4, 5, 6, 7, 8])
+
+
+@pytest.mark.parametrize(
+    ("n", "broken", "sizes"),
+    [(10, (), [4, 4, 2]), (8, (), [4, 4]), (3, (), [3]), (10, (0, 5, 9), [4, 3]), (2, (0, 1), [])],
+)
+def test_evaluation_holds_every_readable_image_once_in_order(n, broken, sizes):
+    source = Readable(Numbered(n, broken))
+    batches = list(eval_batches(source, image_size=SIZE, batch_size=4))
+    for images, mask in batches:
+        chex.assert_shape(images, (4, SIZE, SIZE, 3))
+        assert mask.dtype == bool
+    seen = [numbers(images[mask])[0] for images, mask in batches]
+    assert [len(rows) for rows in seen] == sizes
+    expected = [i for i in range(n) if i not in broken]
+    np.testing.assert_array_equal(np.concatenate([[], *seen]), expected)
+    assert not any(numbers(images)[1].any() for images, _ in batches)
+
+
+def test_padded_rows_stand_behind_the_real_ones():
+    *_, (_, mask) = eval_batches(Readable(Numbered(6)), image_size=SIZE, batch_size=4)
+    np.testing.assert_array_equal(mask, [True, True, False, False])

@@ -1,0 +1,72 @@
+"""The mesh, batches on their devices, and steps over several of them."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avq import parallel
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 8), (1, 1), (3, 3), (8, 8)])
+def test_mesh_has_the_first_devices_or_all_of_them(asked, size):
+    mesh = parallel.make_mesh(asked)
+    assert mesh.axis_names == ("data",)
+    assert mesh.size == size
+    assert list(mesh.devices) == jax.devices()[:size]
+
+
+@pytest.mark.parametrize("asked", [9, -1])
+def test_mesh_of_devices_that_are_not_there_is_refused(asked):
+    with pytest.raises(ValueError, match=f"{asked} devices asked for, 8 present"):
+        parallel.make_mesh(asked)
+
+
+def test_rows_of_a_batch_are_spread_over_the_devices_in_order():
+    mesh = parallel.make_mesh(4)
+    batch = {"x": np.arange(24).reshape(8, 3), "mask": np.arange(8) < 5}
+    placed = parallel.place(batch, mesh)
+    chex.assert_trees_all_equal(jax.device_get(placed), batch)
+    for name, array in placed.items():
+        parts = {shard.device: np.asarray(shard.data) for shard in array.addressable_shards}
+        assert list(parts) == jax.devices()[:4]
+        for i, device in enumerate(jax.devices()[:4]):
+            np.testing.assert_array_equal(parts[device], batch[name][2 * i : 2 * i + 2])
+
+
+def test_state_is_whole_on_every_device():
+    mesh = parallel.make_mesh(4)
+    array = jax.device_put(np.arange(8), parallel.replicated(mesh))
+    assert len(array.addressable_shards) == 4
+    for shard in array.addressable_shards:
+        np.testing.assert_array_equal(shard.data, np.arange(8))
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_sums_in_a_compiled_step_are_over_the_whole_batch(devices):
+    batch = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+    def step(state, rows):
+        total = jax.lax.psum(rows.sum(0), parallel.AXIS)
+        parts = jax.lax.psum(jnp.ones(()), parallel.AXIS)
+        return {"total": state["total"] + total}, {"devices": parts, "rows": rows.shape[0] * parts}
+
+    mesh = parallel.make_mesh(devices)
+    compiled = parallel.compile_step(step, mesh)
+    state = jax.device_put({"total": jnp.zeros(3)}, parallel.replicated(mesh))
+    for _ in range(2):
+        state, metrics = compiled(state, parallel.place(batch, mesh))
+    np.testing.assert_allclose(state["total"], 2 * batch.sum(0), rtol=1e-5)
+    assert metrics["devices"] == devices
+    assert metrics["rows"] == 8
+
+
+def test_compiled_step_takes_over_the_buffers_of_the_old_state():
+    mesh = parallel.make_mesh(2)
+    compiled = parallel.compile_step(
+        lambda state, rows: (state + 1, jax.lax.psum(rows.sum(), parallel.AXIS)), mesh
+    )
+    state = jax.device_put(jnp.zeros(3), parallel.replicated(mesh))
+    compiled(state, parallel.place(np.ones(2, np.float32), mesh))
+    assert state.is_deleted()
