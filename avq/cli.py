@@ -23,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def one_line_errors(verb: Callable[..., None]) -> Callable[..., None]:
@@ -51,14 +50,16 @@ def common(
         raise typer.Exit
 
 
-@app.command("describe", context_settings=PASS_ON)
+@app.command("describe", context_settings={"ignore_unknown_options": True})
 @one_line_errors
 def describe_(
-    context: typer.Context,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="--config=FILE[:VARIANT] [--config.KEY=VALUE ...]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Shapes, parameters, FLOPs and bits of --config=FILE[:VARIANT] [--config.KEY=VALUE ...]."""
-    result = describe.describe(config.load(context.args))
+    """Shapes, parameters, FLOPs and bits of a config, without training."""
+    result = describe.describe(config.load(settings or []))
     print(json.dumps(result, indent=2) if as_json else describe.as_table(result))
 
 
@@ -70,7 +71,7 @@ def evaluate(
         str, typer.Option(help="Folder or .zip of images. Default: the run's own data.")
     ] = "",
     split: Annotated[str, typer.Option(help="train, test, or all images of the data.")] = "test",
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the measures here.")
     ] = None,
@@ -79,6 +80,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measures a run's reconstructions over a set of images."""
+    for file in filter(None, (json_file, report_file)):
+        if not file.parent.is_dir():
+            raise InputError(f"{file}: there is no folder {str(file.parent)!r}. Make it first.")
     trained = load_model(run)
     images, summary = open_test_images(trained, data, split)
     mesh = parallel.make_mesh()

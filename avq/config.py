@@ -29,36 +29,57 @@ def load(arguments: Sequence[str]) -> ConfigDict:
     path = Path(spec.split(":", 1)[0])
     if not path.is_file():
         near = sorted(str(p) for p in Path("configs").glob("*vqvae.py"))
-        raise InputError(
-            f"--config: no such file: {str(path)!r}. "
-            f"Give one of: {' '.join(near) or 'a file of configs/'}."
-        )
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", lock_config=True, flag_values=values, sys_argv=["avq", *arguments]
-    )
+        problem = f"no such file: {str(path)!r}" if spec else "not given as --config=FILE"
+        raise InputError(f"--config: {problem}. Give one of: {' '.join(near) or 'configs/*.py'}.")
     root = str(path.resolve().parent.parent)  # so that config files can import their common part
     sys.path.insert(0, root)
     try:
-        rest = values(["avq", *arguments], known_only=True)
-        config = values.config
+        plain, rest = _parse([f"--config={spec}"])
+        for argument in arguments:
+            _require_known(argument, plain)
+        config, rest = _parse(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"config {spec}: {_reason(error)}") from error
+    except (SyntaxError, ImportError, NameError) as error:
+        raise InputError(f"config {spec}: is no Python file of a config ({error}).") from error
     finally:
         sys.path.remove(root)
-    if unknown := rest[1:]:
-        raise InputError(f"unknown argument {unknown[0]!r}. {_suggestion(unknown[0], config)}")
+    if rest:
+        raise InputError(f"unknown argument {rest[0]!r}. {_advice(rest[0], plain)}")
     return config
 
 
+def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, list[str]]:
+    """The config that arguments ask for, and those that say nothing of it."""
+    argv = ["avq", *arguments]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=argv)
+    rest = values(argv, known_only=True)
+    return values.config, rest[1:]
+
+
+def _require_known(argument: str, config: ConfigDict) -> None:
+    key = argument.split("=", 1)[0].removeprefix("--config.")
+    if argument.startswith("--config.") and key not in flatten(config.to_dict()):
+        raise InputError(f"config has no value {key!r} to set. {_advice(argument, config)}")
+
+
+def _advice(argument: str, config: ConfigDict) -> str:
+    """The key that was probably meant, else those of the same section."""
+    key = argument.split("=", 1)[0].lstrip("-").split(".", 1)[-1]
+    known = list(flatten(config.to_dict()))
+    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.8):
+        return f"Did you mean --config.{near[0]}?"
+    beside = [name for name in known if name.startswith(key.rsplit(".", 1)[0] + ".")]
+    return f"Set values by --config.KEY=VALUE; there are: {', '.join(beside or sorted(config))}."
+
+
 def _reason(error: Exception) -> str:
-    return " ".join(str(error.args[0] if error.args else error).split())
-
-
-def _suggestion(argument: str, config: ConfigDict) -> str:
-    known = [f"--config.{key}" for key in flatten(config.to_dict())]
-    near = difflib.get_close_matches(argument.split("=", 1)[0], known, n=1)
-    return f"Did you mean {near[0]}?" if near else "Config values are set by --config.KEY=VALUE."
+    """The message in one line; ml_collections puts a whole traceback into some."""
+    text = str(error.args[0] if error.args else error).strip()
+    if "Traceback" in text:
+        text = text.splitlines()[-1].split(": ", 1)[-1]
+    return " ".join(text.split())
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -103,6 +103,8 @@ def tiny() -> ConfigDict:
     config.discriminator.filters = (32, 32, 32, 32, 1)
     config.discriminator.strides = (2, 2, 2, 1, 1)
 
+    config.loss.adversarial_weight = 0.02
+
     config.optim.learning_rate = 2e-3
     config.optim.discriminator_learning_rate = 2e-4
     config.optim.warmup = 50

@@ -28,11 +28,18 @@ def refusal(*arguments):
 
 @pytest.mark.parametrize(
     ("key", "right"),
-    [("model.comitment", "commitment"), ("modle.codes", "model"), ("train.step", "steps")],
+    [
+        ("model.comitment", "Did you mean --config.model.commitment?"),
+        ("modle.codes", "Did you mean --config.model.codes?"),
+        ("train.step", "Did you mean --config.train.steps?"),
+        ("optim.lr", "optim.learning_rate"),
+        ("nothing_like_it", "checkpoint, data, discriminator"),
+    ],
 )
 def test_wrong_key_is_refused_with_the_right_one(key, right):
     message = refusal(AH, f"--config.{key}=1")
-    assert f'Did you mean "{right}"' in message
+    assert f"no value {key!r}" in message
+    assert right in message
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,6 @@ def test_wrong_key_is_refused_with_the_right_one(key, right):
         ("train.steps", "1.5"),
         ("loss.adversarial_weight", "a lot"),
         ("model.base_filters", "(4,"),
-        ("train", "3"),
     ],
 )
 def test_value_of_the_wrong_type_is_refused_with_key_and_value(setting, value):

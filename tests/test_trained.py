@@ -132,7 +132,7 @@ def grids(*shapes, value=0):
         (grids((1, 4, 4), (1, 4, 4)), r"level 2 are \(1, 4, 4\), not \(1, 2, 2\)"),
         (grids((1, 2, 2), (1, 4, 4)), r"level 2 are \(1, 4, 4\), not \(1, 1, 1\)"),
         (grids((2, 4, 4), (1, 2, 2)), r"level 2 are \(1, 2, 2\), not \(2, 2, 2\)"),
-        (grids((4, 4), (2, 2)), r"level 1 are \(4, 4\)"),
+        (grids((4, 4), (2, 2)), r"not grids \[b, h, w\] of integers"),
         (grids((1, 4, 4), (1, 2, 2), value=8), r"level 1 are not all in 0\.\.7"),
         (grids((1, 4, 4), (1, 2, 2), value=-1), r"level 1 are not all in 0\.\.7"),
         ([*grids((1, 4, 4)), *grids((1, 2, 2), value=8)], r"level 2 are not all in 0\.\.7"),

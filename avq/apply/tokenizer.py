@@ -54,8 +54,9 @@ class Tokenizer:
         Raises:
             InputError: for another type or shape.
         """
+        images = images if isinstance(images, jax.Array) else np.asarray(images)
         shape, stride = images.shape, self.trained.model.stride()
-        if len(shape) != 4 or shape[3] != 3 or shape[1] % stride or shape[2] % stride:
+        if len(shape) != 4 or shape[3] != 3 or any(n % stride or not n for n in shape[1:3]):
             raise InputError(
                 f"images are {shape}; give [b, h, w, 3] with h and w multiples of {stride}."
             )
@@ -76,9 +77,11 @@ class Tokenizer:
         grids = [np.asarray(grid) for grid in codes]
         if len(grids) != model.levels:
             raise InputError(f"{len(grids)} grids of codes given; this model has {model.levels}.")
+        if grids[0].ndim != 3 or not all(np.issubdtype(g.dtype, np.integer) for g in grids):
+            raise InputError("codes are not grids [b, h, w] of integers.")
         for level, grid in enumerate(grids, start=1):
             expected = (grids[0].shape[0], *(side >> level - 1 for side in grids[0].shape[1:]))
-            if grid.ndim != 3 or grid.shape != expected:
+            if grid.shape != expected:
                 raise InputError(f"codes of level {level} are {grid.shape}, not {expected}.")
             if grid.size and not (grid.min() >= 0 and grid.max() < model.codes):
                 raise InputError(f"codes of level {level} are not all in 0..{model.codes - 1}.")

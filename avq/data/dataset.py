@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from avq.data.images import UnreadableImage, centre_square, random_colour_order, random_square
+from avq.data.images import UnreadableImage, centre_square, random_colours, random_square
 from avq.data.sources import Files, Photographs, Source, open_files, split_files
 from avq.errors import InputError
 
@@ -63,13 +63,13 @@ class Readable:
         )
 
     def square(self, index: int, size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "s s 3"]:
-        """`nearest`, cut to a square: at random and in a random colour order where the source asks
-        for it, else the centre.
+        """`nearest`, cut to a square: at random and in random colours where the source asks for
+        it, else the centre.
         """
         image = self.nearest(index)
         if not self.source.augment:
             return centre_square(image, size)
-        return random_colour_order(random_square(image, size, rng), rng)
+        return random_colours(random_square(image, size, rng), rng)
 
 
 @dataclass

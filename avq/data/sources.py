@@ -1,8 +1,8 @@
 """Where images come from: a folder tree, a zip read in place, or the embedded photographs.
 
 A source has `len`, `source[i]` (an RGB image, or `UnreadableImage`), `source.name(i)` for messages,
-and `augment`: whether it has so few images that training takes random squares of them, their colour
-channels in a random order, rather than their centres.
+and `augment`: whether it has so few images that training takes random squares of them, in random
+colours, rather than their centres.
 """
 
 import importlib.resources
@@ -24,7 +24,7 @@ HELD_OUT_CROPS = 256
 # Photographs inside scikit-image's wheel that their makers gave to the public domain or under CC0
 # (docs/DATA.md names each).
 TRAIN_PHOTOGRAPHS = (
-    "astronaut.png",
+    "chelsea.png",
     "rocket.jpg",
     "retina.jpg",
     "hubble_deep_field.jpg",
@@ -32,7 +32,7 @@ TRAIN_PHOTOGRAPHS = (
     "grass.png",
     "gravel.png",
 )
-TEST_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "camera.png")
+TEST_PHOTOGRAPHS = ("astronaut.png", "coffee.png", "camera.png")
 
 
 @runtime_checkable

@@ -75,6 +75,10 @@ class VQVAE(nn.Module):
                 f"model.decoder_filters has {len(self.decoder_filters)} entries, must have "
                 f"{len(self.base_filters) + 1}: a stem and one for each halving to the finest grid"
             )
+        if self.stride_at not in ("first", "last"):
+            raise ValueError(f"model.stride_at {self.stride_at!r} is not one of first, last")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"model.dtype {self.dtype!r} is not one of float32, bfloat16")
         dtype = jnp.dtype(self.dtype)
         common: dict[str, Any] = {"dtype": dtype, "axis_name": self.axis_name}
         shape: dict[str, Any] = {"blocks": self.encoder_blocks, "stride_at": self.stride_at}

@@ -1,6 +1,7 @@
 """From bytes to squares: what is decoded, what is refused, and which views are taken."""
 
 import io
+import itertools
 
 import chex
 import numpy as np
@@ -11,7 +12,7 @@ from avq.data.images import (
     UnreadableImage,
     centre_square,
     decode,
-    random_colour_order,
+    random_colours,
     random_flip,
     random_square,
 )
@@ -153,18 +154,23 @@ def test_random_squares_zoom_out_up_to_four_times():
     assert 1.7 < np.median(spans) < 2.3  # log-uniform: half of them on either side of 2
 
 
-def test_random_colour_order_permutes_channels_only():
-    image = noise(4, 5)
-    orders = set()
-    for seed in range(60):
-        view = random_colour_order(image, np.random.default_rng(seed))
-        order = tuple(
-            next(i for i in range(3) if np.array_equal(view[..., c], image[..., i]))
-            for c in range(3)
-        )
-        orders.add(order)
-    assert len(orders) == 6
-    assert all(sorted(order) == [0, 1, 2] for order in orders)
+def test_random_colours_permute_and_dim_the_channels_half_of_the_time():
+    image = noise(4, 5).astype(np.float64)
+    orders, gains, untouched = set(), [], 0
+    for seed in range(200):
+        view = random_colours(image.astype(np.uint8), np.random.default_rng(seed))
+        untouched += np.array_equal(view, image)
+        # The gain that fits best, of every channel of the view to every channel of the image.
+        fits = np.einsum("hwc,hwi->ci", view, image) / np.sum(image**2, axis=(0, 1))
+        errors = np.abs(view[..., :, None] - fits * image[..., None, :]).max(axis=(0, 1))
+        order = errors.argmin(axis=1)
+        assert errors.min(axis=1).max() <= 1
+        orders.add(tuple(order.tolist()))
+        gains.append(fits[range(3), order])
+    assert 70 < untouched < 130
+    assert orders == set(itertools.permutations(range(3)))
+    np.testing.assert_allclose(np.max(gains, axis=1), 1.0, atol=0.01)
+    assert 0.49 < np.min(gains) < 0.55
 
 
 def test_random_flip_gives_the_image_or_its_mirror_image_equally_often():
