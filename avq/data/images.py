@@ -62,12 +62,14 @@ def random_colours(
     image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image as it is or, half of the time, in other colours: its channels in a random order,
-    two of them dimmed by factors of 0.5 to 1. A few photographs hold few colours, a grey one none.
+    two of them dimmed by factors of 0.5 to 1, and half of those as a negative. A few photographs
+    hold few colours, a grey one none.
     """
     if rng.integers(2):
         return image
     gains = rng.permutation(np.append(rng.uniform(0.5, 1.0, 2), 1.0))
-    return np.round(image[:, :, rng.permutation(3)] * gains).astype(np.uint8)
+    dimmed = np.round(image[:, :, rng.permutation(3)] * gains).astype(np.uint8)
+    return 255 - dimmed if rng.integers(2) else dimmed
 
 
 def random_flip(

@@ -154,20 +154,27 @@ def test_random_squares_zoom_out_up_to_four_times():
     assert 1.7 < np.median(spans) < 2.3  # log-uniform: half of them on either side of 2
 
 
-def test_random_colours_permute_and_dim_the_channels_half_of_the_time():
+def test_random_colours_permute_dim_or_invert_half_of_the_time():
     image = noise(4, 5).astype(np.float64)
-    orders, gains, untouched = set(), [], 0
+    orders, gains, untouched, inverted = set(), [], 0, 0
     for seed in range(200):
         view = random_colours(image.astype(np.uint8), np.random.default_rng(seed))
         untouched += np.array_equal(view, image)
-        # The gain that fits best, of every channel of the view to every channel of the image.
-        fits = np.einsum("hwc,hwi->ci", view, image) / np.sum(image**2, axis=(0, 1))
-        errors = np.abs(view[..., :, None] - fits * image[..., None, :]).max(axis=(0, 1))
+        for candidate in (view.astype(np.float64), 255.0 - view):
+            # The gain that fits best, of every channel of the view to every channel of the image.
+            fits = np.einsum("hwc,hwi->ci", candidate, image) / np.sum(image**2, axis=(0, 1))
+            misfit = np.abs(candidate[..., :, None] - fits * image[..., None, :])
+            errors = misfit.max(axis=(0, 1))
+            if errors.min(axis=1).max() <= 1:
+                break
+        else:
+            pytest.fail(f"seed {seed}: no channels of the image, dimmed or inverted")
+        inverted += not np.array_equal(candidate, view)
         order = errors.argmin(axis=1)
-        assert errors.min(axis=1).max() <= 1
         orders.add(tuple(order.tolist()))
         gains.append(fits[range(3), order])
     assert 70 < untouched < 130
+    assert 30 < inverted < 70
     assert orders == set(itertools.permutations(range(3)))
     np.testing.assert_allclose(np.max(gains, axis=1), 1.0, atol=0.01)
     assert 0.49 < np.min(gains) < 0.55

@@ -159,7 +159,7 @@ def test_test_photographs_are_other_ones_than_the_training_ones():
 def test_training_photographs_are_whole():
     train = Photographs("train", 16)
     images = {train.name(i): train[i] for i in range(len(train))}
-    np.testing.assert_array_equal(images["chelsea.png"], skimage.data.chelsea())
+    np.testing.assert_array_equal(images["astronaut.png"], skimage.data.astronaut())
     np.testing.assert_array_equal(images["brick.png"][..., 1], skimage.data.brick())
 
 
