@@ -99,6 +99,7 @@ def tiny() -> ConfigDict:
     config.model.encoder_blocks = 1
     config.model.stride_at = "first"
     config.model.attention_dim = 32
+    config.model.revive_below = 0.06  # short runs: dead codes have little time to come back
 
     config.discriminator.filters = (32, 32, 32, 32, 1)
     config.discriminator.strides = (2, 2, 2, 1, 1)

@@ -15,11 +15,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from avq.data.images import SUFFIXES, UnreadableImage, decode, random_square
+from avq.data.images import SUFFIXES, UnreadableImage, decode, random_colours, random_square
 from avq.errors import InputError
 
 MAX_FILE_BYTES = 1 << 28
-HELD_OUT_CROPS = 256
+HELD_OUT_CROPS = 512
 
 # Photographs inside scikit-image's wheel that their makers gave to the public domain or under CC0
 # (docs/DATA.md names each).
@@ -31,7 +31,7 @@ TRAIN_PHOTOGRAPHS = (
     "brick.png",
     "grass.png",
 )
-TEST_PHOTOGRAPHS = ("chelsea.png", "rocket.jpg", "camera.png")
+TEST_PHOTOGRAPHS = ("chelsea.png", "rocket.jpg", "camera.png", "gravel.png")
 
 
 @runtime_checkable
@@ -74,8 +74,8 @@ class Files:
 
 
 class Photographs:
-    """The embedded photographs: whole ones for training, fixed random squares of other ones for
-    testing.
+    """The embedded photographs: whole ones for training, fixed random squares of other ones, half
+    of them in other colours as in training, for testing.
     """
 
     def __init__(self, split: str, size: int) -> None:
@@ -87,7 +87,8 @@ class Photographs:
             rng = np.random.default_rng(1967)
             whole, files = self._images, self._names
             self._images = [
-                random_square(whole[i % len(whole)], size, rng) for i in range(HELD_OUT_CROPS)
+                random_colours(random_square(whole[i % len(whole)], size, rng), rng)
+                for i in range(HELD_OUT_CROPS)
             ]
             self._names = [
                 f"{files[i % len(files)]}#{i // len(files)}" for i in range(HELD_OUT_CROPS)

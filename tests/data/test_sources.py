@@ -163,10 +163,10 @@ def test_training_photographs_are_whole():
     np.testing.assert_array_equal(images["brick.png"][..., 1], skimage.data.brick())
 
 
-def test_held_out_crops_are_256_deterministic_and_different():
+def test_held_out_crops_are_512_deterministic_and_different():
     test, again = Photographs("test", 16), Photographs("test", 16)
     crops = [test[i] for i in range(len(test))]
-    assert len(crops) == 256
+    assert len(crops) == 512
     chex.assert_shape(crops, (16, 16, 3))
     chex.assert_trees_all_equal(crops, [again[i] for i in range(len(again))])
-    assert len({crop.tobytes() for crop in crops}) == 256
+    assert len({crop.tobytes() for crop in crops}) == 512
