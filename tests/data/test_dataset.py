@@ -188,4 +188,4 @@ def test_photographs_may_be_fewer_than_a_batch():
     sources = open_splits(settings("photographs"))
     assert sources["train"].augment
     assert len(sources["train"]) < 16
-    assert len(sources["test"]) == 256
+    assert len(sources["test"]) == 512

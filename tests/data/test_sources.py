@@ -149,7 +149,7 @@ def test_test_photographs_are_other_ones_than_the_training_ones():
     train, test = Photographs("train", 16), Photographs("test", 16)
     trained_on = {train.name(i) for i in range(len(train))}
     tested_on = {test.name(i).split("#")[0] for i in range(len(test))}
-    assert len(tested_on) == 3
+    assert len(tested_on) == 4
     assert not trained_on & tested_on
     assert len({test.name(i) for i in range(len(test))}) == len(test)
     assert train.augment
