@@ -34,7 +34,7 @@ def load(arguments: Sequence[str]) -> ConfigDict:
     root = str(path.resolve().parent.parent)  # so that config files can import their common part
     sys.path.insert(0, root)
     try:
-        plain, rest = _parse([f"--config={spec}"])
+        plain, _ = _parse([f"--config={spec}"])
         for argument in arguments:
             _require_known(argument, plain)
         config, rest = _parse(arguments)

@@ -19,7 +19,7 @@ def make_mesh(devices: int = 0) -> Mesh:
     """
     available = jax.devices()
     if not 0 <= devices <= len(available):
-        raise ValueError(f"{devices} devices asked for, {len(available)} present")
+        raise ValueError(f"{devices} devices asked for, {len(available)} present; use 0 for all")
     count = devices or len(available)
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:count])
 

@@ -129,6 +129,8 @@ def test_nested_dicts_become_dotted_keys_and_tuples_lists():
 def test_resume_under_the_same_values_is_allowed_whatever_json_makes_of_them():
     saved = {"seed": 0, "model": {"filters": [4, 4]}, "train": {"steps": 5}}
     config.require_same(saved, {**saved, "model": {"filters": (4, 4)}}, "runs/a")
+    with pytest.raises(InputError, match=r"model\.filters"):
+        config.require_same(saved, {**saved, "model": {"filters": (4, 5)}}, "runs/a")
 
 
 @pytest.mark.parametrize(

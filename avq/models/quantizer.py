@@ -136,8 +136,8 @@ class Quantizer(nn.Module):
         flat = z.reshape(-1, self.width)
         learn = train and self.update == "ema" and not self.is_initializing()
         if learn:
-            fresh = lax.stop_gradient(flat)
-            rows = sample_rows(self.make_rng("codebook"), fresh, self.codes, self.axis_name)
+            latents = lax.stop_gradient(flat)
+            rows = sample_rows(self.make_rng("codebook"), latents, self.codes, self.axis_name)
             mean_use = flat.shape[0] * _devices(self.axis_name) / self.codes
             self._fill_if_empty(rows, mean_use)
         table = self.codebook()
@@ -149,7 +149,7 @@ class Quantizer(nn.Module):
         if self.update == "gradient":
             loss += jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
         if learn:
-            sums = _sum(jnp.zeros_like(table).at[codes].add(fresh), self.axis_name)
+            sums = _sum(jnp.zeros_like(table).at[codes].add(latents), self.axis_name)
             self._update(counts, sums, rows, mean_use)
         vectors = z + lax.stop_gradient(chosen - z) if train else chosen
         return Quantized(vectors, codes.reshape(z.shape[:-1]), loss, perplexity(counts))
