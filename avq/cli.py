@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from avq import __version__, config, describe, parallel
+from avq import __version__, bench, config, describe, parallel
 from avq.checkpoint import load_model
 from avq.errors import InputError
 from avq.evaluate import report
@@ -37,6 +37,13 @@ def one_line_errors(verb: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(2) from None
 
     return wrapped
+
+
+def require_folders(*files: Path | None) -> None:
+    """Refuses files to write whose folder is missing, before the work that would fill them."""
+    for file in filter(None, files):
+        if not file.parent.is_dir():
+            raise InputError(f"{file}: there is no folder {str(file.parent)!r}. Make it first.")
 
 
 @app.callback(invoke_without_command=True)
@@ -80,9 +87,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measures a run's reconstructions over a set of images."""
-    for file in filter(None, (json_file, report_file)):
-        if not file.parent.is_dir():
-            raise InputError(f"{file}: there is no folder {str(file.parent)!r}. Make it first.")
+    require_folders(json_file, report_file)
     trained = load_model(run)
     images, summary = open_test_images(trained, data, split)
     mesh = parallel.make_mesh()
@@ -102,6 +107,26 @@ def evaluate(
         picture = evaluator.grid(trained.variables, samples(images, summary.size))
         report_file.write_text(report.page(str(run), measures, picture, trained.config))
         print(f"report: {report_file}")
+
+
+@app.command("bench", context_settings={"ignore_unknown_options": True})
+@one_line_errors
+def bench_(
+    file: Annotated[str, typer.Argument(metavar="CONFIG", help="FILE[:VARIANT]")],
+    settings: Annotated[list[str] | None, typer.Argument(help="[--config.KEY=VALUE ...]")] = None,
+    runs: Annotated[int, typer.Option(min=10, help="Timed calls of each kind.")] = 10,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the measures here.")
+    ] = None,
+) -> None:
+    """Time, speed, operations and memory of a config on this machine."""
+    require_folders(json_file)
+    loaded = config.load([f"--config={file}", *(settings or [])])
+    measured = bench.bench(loaded, runs, lambda stage: print(f"{stage} ...", file=sys.stderr))
+    result = {"config": " ".join([file, *(settings or [])]), **measured}
+    print(bench.as_table(result))
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Streams of batches.
 
 Training batches are addressed by step: batch s is a pure function of the source, the seed and s,
-    whatever the number of threads, so a
-resumed run sees what an uninterrupted one would have seen.
+whatever the number of threads, so a resumed run sees what an uninterrupted one would have seen.
 """
 
 from collections.abc import Iterator

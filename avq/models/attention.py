@@ -16,6 +16,10 @@ from avq.models.blocks import conv
 Norm = Literal["paper", "mean", "bias", "bias_clip"]
 Form = Literal["algorithm1", "equation3"]
 
+# Elements of W over the whole batch, since that is what fills memory: up to DENSE (256 MB of
+# float32) it is made at once, beyond it in blocks of about BLOCK (16 MB).
+DENSE, BLOCK = 2**26, 2**22
+
 
 def attention_weights(
     queries: Float[Array, "b n c"], keys: Float[Array, "b m c"], norm: Norm
@@ -47,6 +51,45 @@ def attention_weights(
     raise ValueError(f"attention norm {norm!r} is not one of paper, mean, bias, bias_clip")
 
 
+def attend(
+    queries: Float[Array, "b n c"],
+    keys: Float[Array, "b m c"],
+    values: Float[Array, "b m f"],
+    norm: Norm,
+) -> Float[Array, "b n f"]:
+    """`sum_j W_ij values_j` for every query i, with the weights of `attention_weights`.
+
+    Where W is large, it is made for a block of queries at a time, and again in the backward pass,
+    so that it is never whole in memory.
+    """
+    (b, n, c), m = queries.shape, keys.shape[1]
+    if b * n * m <= DENSE:
+        return _attend_at_once(queries, keys, values, norm)
+    # Gradients of keys and values are sums over the blocks: float32, whatever the compute type.
+    wide = keys.astype(jnp.float32), values.astype(jnp.float32)
+
+    @jax.checkpoint
+    def of_block(queries: Float[Array, "b s c"]) -> Float[Array, "b s f"]:
+        narrow = wide[0].astype(keys.dtype), wide[1].astype(values.dtype)
+        return _attend_at_once(queries, *narrow, norm)
+
+    size = math.ceil(n / min(n, math.ceil(b * n * m / BLOCK)))
+    padded = jnp.pad(queries, ((0, 0), (0, -n % size), (0, 0)))
+    blocks = padded.reshape(b, -1, size, c).swapaxes(0, 1)
+    updates = jax.lax.map(of_block, blocks).swapaxes(0, 1)
+    return updates.reshape(b, -1, values.shape[-1])[:, :n]
+
+
+def _attend_at_once(
+    queries: Float[Array, "b n c"],
+    keys: Float[Array, "b m c"],
+    values: Float[Array, "b m f"],
+    norm: Norm,
+) -> Float[Array, "b n f"]:
+    weights = attention_weights(queries, keys, norm).astype(values.dtype)
+    return jnp.einsum("bnm,bmf->bnf", weights, values)
+
+
 class PixelAttention(nn.Module):
     """`x_i + sum_j W_ij y_j`: self-attention when `y` is `x` (or None), cross-attention otherwise.
 
@@ -73,14 +116,13 @@ class PixelAttention(nn.Module):
         y = x if y is None else y
         queries = conv(self.dim, 1, dtype=self.dtype, name="g1")(x)
         keys = conv(self.dim, 1, dtype=self.dtype, name="g2")(y)
-        weights = attention_weights(_tokens(queries), _tokens(keys), self.norm).astype(self.dtype)
         if self.form == "algorithm1":
             base, values = queries, keys
         elif self.form == "equation3":
             base, values = x.astype(self.dtype), y.astype(self.dtype)
         else:
             raise ValueError(f"attention form {self.form!r} is not one of algorithm1, equation3")
-        update = jnp.einsum("bnm,bmc->bnc", weights, _tokens(values))
+        update = attend(_tokens(queries), _tokens(keys), _tokens(values), self.norm)
         return base + update.reshape(base.shape)
 
 

@@ -1,8 +1,8 @@
 """Residual blocks in the order of ResNetV2: batch norm, LeakyReLU, convolution.
 
 Source: section 3.3 of Rivera and Hoyos (2023), "Id-ResBlock" and "Conv-ResBlock". The inner shape
-    of a block (two 3x3 convolutions
-and a 1x1) is the first author's own; the parameter counts of the paper's Table 2 follow from it.
+of a block (two 3x3 convolutions and a 1x1) is the first author's own; the parameter counts of the
+paper's Table 2 follow from it.
 """
 
 from functools import partial

@@ -15,8 +15,7 @@ class Discriminator(nn.Module):
     Hoyos, 2023).
 
     There is no norm on the logits: in training mode, with real and generated images in passes of
-        their own, it would set the mean
-    logit of both to zero and leave nothing to tell them apart by.
+    their own, it would set the mean logit of both to zero and leave nothing to tell them apart by.
 
     Attributes:
         filters: of the convolutions; the last is the number of logits a patch, 1.

@@ -1,7 +1,7 @@
-"""Vector quantisation: the nearest code of a codebook, and how the codebook learns.
+"""Vector quantisation: latents become their nearest codes, and the codebook learns.
 
-Sources: equation 1 of Rivera and Hoyos (2023); van den Oord et al. (2017) for the straight-through
-estimator, the commitment loss and the moving-average codebook (their appendix A.1).
+Source: van den Oord et al. (2017), for the straight-through estimator, the commitment loss and the
+moving-average codebook (their appendix A.1).
 """
 
 from typing import Any, Literal
@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
+
+from avq.models.search import nearest_code
 
 EPSILON = 1e-5  # of the Laplace smoothing
 # Share of the mean use that a newly seeded code starts with: light, so that it follows what
@@ -35,12 +37,6 @@ class Quantized:
     codes: Any
     loss: Any
     perplexity: Any
-
-
-def nearest_code(z: Float[Array, "n d"], codebook: Float[Array, "k d"]) -> Int[Array, "n"]:
-    """Index of the code at the least squared distance (equation 1); the lowest index wins a tie."""
-    products = jnp.matmul(z, codebook.T, precision=lax.Precision.HIGHEST)
-    return jnp.argmin(jnp.sum(codebook**2, axis=1)[None] - 2 * products, axis=1).astype(jnp.int32)
 
 
 def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:

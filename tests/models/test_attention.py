@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from avq.models import attention
 from avq.models.attention import PixelAttention, attention_weights
 
 from .model_helpers import normal, random_variables
@@ -210,3 +211,67 @@ def test_unknown_option_is_refused_by_name(fields, key, monkeypatch):
     (value,) = fields.values()
     with pytest.raises(ValueError, match=f"{value}.*is not one of"):
         PixelAttention(4, **fields).init(key, jnp.zeros((1, 2, 2, 3)))
+
+
+def blockwise(monkeypatch, block):
+    """From here on W is made in blocks of about so many elements, however small it is."""
+    monkeypatch.setattr(attention, "DENSE", 0)
+    monkeypatch.setattr(attention, "BLOCK", block)
+
+
+def update_and_gradients(norm, weight):
+    """`attend` and the gradients of its weighted sum, of queries, keys and values."""
+
+    def weighted(*tokens):
+        update = attention.attend(*tokens, norm)
+        return jnp.sum(weight * update), update
+
+    return jax.jit(jax.value_and_grad(weighted, (0, 1, 2), has_aux=True))
+
+
+@pytest.mark.parametrize("block", [1, 24, 1000], ids=["of-one-query", "uneven", "of-all-queries"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_blockwise_attention_is_the_dense_one(norm, block, monkeypatch):
+    tokens = normal(2, 7, 3), normal(2, 5, 3, seed=1), normal(2, 5, 4, seed=2)
+    weight = normal(2, 7, 4, seed=3)
+    expected = update_and_gradients(norm, weight)(*tokens)
+    blockwise(monkeypatch, block)
+    actual = update_and_gradients(norm, weight)(*tokens)
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
+@pytest.mark.parametrize("form", FORMS)
+def test_blockwise_layer_is_the_dense_one(form, cross, monkeypatch):
+    x = normal(2, 3, 3, 3)
+    y = normal(2, 2, 3, 3, seed=1) if cross else None
+    layer = PixelAttention(4, form)
+    variables = random_variables(layer, x)
+    gradients = jax.grad(lambda v, x: jnp.sum(layer.apply(v, x, y) ** 2), (0, 1))
+    expected = layer.apply(variables, x, y), gradients(variables, x)
+    blockwise(monkeypatch, 24)
+    actual = layer.apply(variables, x, y), gradients(variables, x)
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_blockwise_bfloat16_gradients_are_summed_in_float32(monkeypatch):
+    tokens = [normal(1, n, 4, seed=n).astype(jnp.bfloat16) for n in (512, 3, 2)]
+    tokens[2] = jnp.ones((1, 3, 4), jnp.bfloat16)
+    weight = jnp.ones((1, 512, 4), jnp.bfloat16)
+    _, expected = update_and_gradients("mean", weight)(*tokens)
+    blockwise(monkeypatch, 1)  # 512 terms, of which bfloat16 would lose the later ones
+    _, actual = update_and_gradients("mean", weight)(*tokens)
+    chex.assert_type(actual, jnp.bfloat16)
+    chex.assert_trees_all_close(actual, expected, rtol=0.01, atol=0.01)
+
+
+def test_blockwise_attention_never_holds_all_weights(monkeypatch):
+    blockwise(monkeypatch, 2**17)
+    tokens = [jax.ShapeDtypeStruct((1, 2048, 8), jnp.float32)] * 3
+    compiled = update_and_gradients("bias_clip", normal(1, 2048, 8)).lower(*tokens).compile()
+    all_weights = 4 * 2048**2
+    assert compiled.memory_analysis().temp_size_in_bytes < all_weights / 4
+
+
+def test_papers_attention_is_dense():
+    assert attention.DENSE >= 10 * 1024 * 1024

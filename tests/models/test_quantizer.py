@@ -15,7 +15,6 @@ from avq.models.quantizer import (
     FRESH_USE,
     Quantizer,
     code_counts,
-    nearest_code,
     perplexity,
     sample_rows,
 )
@@ -79,20 +78,6 @@ def is_row_of(rows, batch, atol=0.0):
     rows, batch = np.asarray(rows), np.asarray(batch).reshape(-1, D)
     distance = np.max(np.abs(rows.reshape(-1, 1, D) - batch), axis=-1)
     return np.min(distance, axis=1) <= atol
-
-
-def test_nearest_code_is_brute_force_in_float64():
-    z, table = normal(300, 5), normal(17, 5, seed=1)
-    codes = nearest_code(z, table)
-    chex.assert_type(codes, jnp.int32)
-    np.testing.assert_array_equal(codes, nearest_by_brute_force(z, table))
-    assert len(np.unique(codes)) > 10
-
-
-def test_lowest_index_wins_a_tie():
-    table = jnp.asarray([[9.0, 9.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
-    z = jnp.asarray([[1.0, 0.0], [0.0, 0.0], [0.0, 5.0], [-1.0, 0.0]])
-    chex.assert_trees_all_equal(nearest_code(z, table), jnp.asarray([1, 1, 1, 2], jnp.int32))
 
 
 def test_code_counts_are_numpys():

@@ -1,0 +1,368 @@
+"""The same networks and training step in PyTorch, as a well-written PyTorch project has them.
+
+Modules bear the names of ours, so that `load` finds the place of each of our parameters. Channels
+last, in-place activations, fused Adam, `index_add_` for the codebook's sums: nothing is written to
+be slow. `benchmarks.peers` holds the twin to our outputs before it times anything.
+"""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK, EPSILON, FRESH_USE = 0.1, 1e-5, 0.1
+
+
+def same_padding(x: Tensor, size: int, stride: int) -> Tensor:
+    """Padding SAME of a strided 3x3 convolution on an even side: a row below, a column right."""
+    return F.pad(x, (0, 1, 0, 1)) if size == 3 and stride == 2 else x
+
+
+class Conv(nn.Conv2d):
+    def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, size, stride, padding=size // 2 if stride == 1 else 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(same_padding(x, self.kernel_size[0], self.stride[0]))
+
+
+class UpConv(nn.ConvTranspose2d):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[..., :-1, :-1]
+
+
+class PreActivation(nn.Module):
+    def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(inputs, eps=1e-3, momentum=0.01)
+        up = stride == -2
+        self.conv = UpConv(inputs, outputs) if up else Conv(inputs, outputs, size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.leaky_relu(self.norm(x), LEAK, inplace=True))
+
+
+class Id(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = PreActivation(width, width)
+        self.second = PreActivation(width, width)
+        self.last = PreActivation(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.last(self.second(self.first(x)))
+
+
+class Res(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride_at: str) -> None:
+        super().__init__()
+        first, last = (2, 1) if stride_at == "first" else (1, 2)
+        self.first = PreActivation(inputs, outputs, 3, first)
+        self.second = PreActivation(outputs, outputs)
+        self.last = PreActivation(outputs, outputs, 1, last)
+        self.shortcut = PreActivation(inputs, outputs, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.second(self.first(x))) + self.shortcut(x)
+
+
+class Up(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = PreActivation(inputs, outputs, 3, -2)
+        self.second = PreActivation(outputs, outputs)
+        self.last = PreActivation(outputs, outputs, 1)
+        self.shortcut = PreActivation(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = F.interpolate(self.shortcut(x), scale_factor=2, mode="nearest")
+        return self.last(self.second(self.first(x))) + shortcut
+
+
+class Trunk(nn.Module):
+    def __init__(self, inputs: int, filters: Any, blocks: int, stride_at: str) -> None:
+        super().__init__()
+        self.order: list[str] = []
+        for stage, features in enumerate(filters):
+            for block in range(blocks):
+                self._add(f"Id_{stage * blocks + block}", Id(inputs))
+            self._add(f"Res_{stage}", Res(inputs, features, stride_at))
+            inputs = features
+
+    def _add(self, name: str, block: nn.Module) -> None:
+        self.add_module(name, block)
+        self.order.append(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.order:
+            x = getattr(self, name)(x)
+        return x
+
+
+class BaseEncoder(nn.Module):
+    def __init__(self, m: Any) -> None:
+        super().__init__()
+        self.stem = Conv(3, m.base_filters[0])
+        filters = m.base_filters
+        self.trunk = Trunk(filters[0], filters[1:], m.encoder_blocks, m.stride_at)
+        self.project = Conv(filters[-1], m.latent_dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(self.trunk(self.stem(x)))
+
+
+class PixelAttention(nn.Module):
+    """Algorithm 1 with the norm 'bias_clip'."""
+
+    def __init__(self, inputs: int, dim: int) -> None:
+        super().__init__()
+        self.g1, self.g2 = Conv(inputs, dim, 1), Conv(inputs, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        base = self.g1(x)
+        queries, keys = base.flatten(2).transpose(1, 2), self.g2(x).flatten(2).transpose(1, 2)
+        count, width = queries.shape[1:]
+        logits = queries.float() @ keys.float().transpose(1, 2)
+        weights = torch.sigmoid(logits / width**0.5 - float(np.log(count)))
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1.0)
+        update = weights.to(keys.dtype) @ keys
+        return base + update.transpose(1, 2).reshape(base.shape)
+
+
+class AREN(nn.Module):
+    def __init__(self, m: Any, level: int) -> None:
+        super().__init__()
+        filters = (m.aren_filters,) * level
+        self.trunk = Trunk(m.latent_dim, filters, m.encoder_blocks, m.stride_at)
+        attends = m.attention_norm != "off"
+        self.attention = PixelAttention(m.aren_filters, m.attention_dim) if attends else None
+        self.project = Conv(m.attention_dim if attends else m.aren_filters, m.latent_dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.trunk(x)
+        return self.project(h if self.attention is None else self.attention(h))
+
+
+class Quantizer(nn.Module):
+    """Moving-average codebook with Laplace smoothing and revival of dead codes."""
+
+    def __init__(self, m: Any) -> None:
+        super().__init__()
+        self.m = m
+        self.register_buffer("embedding", torch.zeros(m.codes, m.latent_dim))
+        self.register_buffer("counts", torch.zeros(m.codes))
+        self.register_buffer("sums", torch.zeros(m.codes, m.latent_dim))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = z.float()
+        flat = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+        table = self.embedding.clone() if self.training else self.embedding
+        with torch.no_grad():
+            norms = table.pow(2).sum(1)
+            codes = torch.addmm(norms, flat, table.T, beta=1, alpha=-2).argmin(1)
+            if self.training:
+                self._update(flat, codes)
+        chosen = table[codes].view(z.shape[0], *z.shape[2:], -1).permute(0, 3, 1, 2)
+        loss = self.m.commitment * F.mse_loss(z, chosen)
+        return z + (chosen - z).detach(), codes.view(z.shape[0], *z.shape[2:]), loss
+
+    def _update(self, flat: Tensor, codes: Tensor) -> None:
+        k, decay = len(self.counts), self.m.codebook_decay
+        counts = torch.bincount(codes, minlength=k).float()
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, flat)
+        self.counts.lerp_(counts, 1 - decay)
+        self.sums.lerp_(sums, 1 - decay)
+        rows = flat[torch.randperm(len(flat), device=flat.device)[:k]]
+        rows = rows if len(rows) == k else flat[torch.randint(len(flat), (k,), device=flat.device)]
+        mean_use = len(flat) / k
+        dead = self.counts < self.m.revive_below * mean_use
+        fresh = torch.full_like(self.counts, FRESH_USE * mean_use)
+        self.counts.copy_(torch.where(dead, fresh, self.counts))
+        self.sums.copy_(torch.where(dead[:, None], rows * fresh[:, None], self.sums))
+        total = self.counts.sum()
+        smoothed = (self.counts + EPSILON) / (total + k * EPSILON) * total
+        self.embedding.copy_(self.sums / smoothed[:, None])
+
+
+class Encoder(nn.Module):
+    def __init__(self, m: Any) -> None:
+        super().__init__()
+        self.levels = m.levels
+        self.base = BaseEncoder(m)
+        for level in range(1, m.levels + 1):
+            self.add_module(f"arens_{level - 1}", AREN(m, level))
+            self.add_module(f"quantizers_{level - 1}", Quantizer(m))
+            if level < m.levels:
+                self.add_module(f"resize{level + 1}", UpConv(m.latent_dim, m.latent_dim))
+                self.add_module(f"combine{level}", Conv(2 * m.latent_dim, m.latent_dim, 1))
+        if m.levels == 1:
+            self.combine1 = Conv(m.latent_dim, m.latent_dim, 1)
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        base = self.base(x)
+        results: list[Any] = []
+        for level in range(self.levels, 0, -1):
+            z = getattr(self, f"arens_{level - 1}")(base)
+            if results:
+                upper = getattr(self, f"resize{level + 1}")(results[0][0].to(z.dtype))
+                z = torch.cat([upper, z], 1)
+            if results or self.levels == 1:
+                z = getattr(self, f"combine{level}")(z)
+            results.insert(0, getattr(self, f"quantizers_{level - 1}")(z))
+        return results
+
+
+class Decoder(nn.Module):
+    def __init__(self, m: Any) -> None:
+        super().__init__()
+        filters = m.decoder_filters
+        self.stem = Conv(m.latent_dim, filters[0])
+        self.order: list[str] = []
+        for stage, (inputs, outputs) in enumerate(itertools.pairwise(filters)):
+            for block in range(m.decoder_blocks):
+                self.order.append(f"Id_{stage * m.decoder_blocks + block}")
+                self.add_module(self.order[-1], Id(inputs))
+            self.order.append(f"Up_{stage}")
+            self.add_module(self.order[-1], Up(inputs, outputs))
+        self.to_rgb = Conv(filters[-1], 3, 1)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        h = self.stem(vectors)
+        for name in self.order:
+            h = getattr(self, name)(h)
+        return self.to_rgb(h).float()
+
+
+class VQVAE(nn.Module):
+    """The autoencoder of a config's `model` section, decoder on the finest level."""
+
+    def __init__(self, m: Any) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(m), Decoder(m)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and the quantisation loss."""
+        levels = self.encoder(images)
+        dtype = self.decoder.stem.weight.dtype
+        images = self.decoder(levels[0][0].to(dtype))
+        return images, torch.stack([loss for _, _, loss in levels]).sum()
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        return [codes for _, codes, _ in self.encoder(images)]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images from the codes of the finest level."""
+        vectors = self.encoder.quantizers_0.embedding[codes].permute(0, 3, 1, 2)
+        return self.decoder(vectors.to(self.decoder.stem.weight.dtype))
+
+
+class Discriminator(nn.Module):
+    def __init__(self, d: Any) -> None:
+        super().__init__()
+        self.count = len(d.filters)
+        inputs = 3
+        for i, (features, stride) in enumerate(zip(d.filters, d.strides, strict=True), start=1):
+            self.add_module(f"conv{i}", Conv(inputs, features, 3, stride))
+            if i < self.count:
+                self.add_module(f"norm{i}", nn.BatchNorm2d(features, eps=1e-3, momentum=0.01))
+            inputs = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(1, self.count):
+            x = getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(x))
+            x = F.leaky_relu(x, LEAK, inplace=True)
+        return getattr(self, f"conv{self.count}")(x).float()
+
+
+class Trainer:
+    """Both players and their optimisers; `step` is one training step."""
+
+    def __init__(self, config: Any, vqvae: VQVAE, discriminator: Discriminator) -> None:
+        self.vqvae, self.discriminator = vqvae, discriminator
+        self.weight, self.decay = config.loss.adversarial_weight, config.optim.ema_decay
+        betas = (config.optim.b1, config.optim.b2)
+        rates = config.optim.learning_rate, config.optim.discriminator_learning_rate
+        self.optimizers = [
+            torch.optim.Adam(player.parameters(), lr=rate, betas=betas, fused=True)
+            for player, rate in zip((vqvae, discriminator), rates, strict=True)
+        ]
+        self.averaged = [p.detach().clone() for p in self._average_of()]
+
+    def _average_of(self) -> list[Tensor]:
+        floats = [b for n, b in self.vqvae.named_buffers() if "running" in n]
+        return [*self.vqvae.parameters(), *floats]
+
+    def objective(self, images: Tensor, pixel_variance: float) -> tuple[Tensor, Tensor]:
+        """The generator's loss, and its images."""
+        outputs, quantization = self.vqvae(images)
+        mae = (outputs - images.float()).abs().mean()
+        self.discriminator.requires_grad_(False)
+        adversarial = F.softplus(-self.discriminator(outputs.to(images.dtype))).mean()
+        self.discriminator.requires_grad_(True)
+        return mae / pixel_variance + quantization + self.weight * adversarial, outputs
+
+    def judgement(self, images: Tensor, outputs: Tensor) -> Tensor:
+        """The discriminator's loss."""
+        real = self.discriminator(images)
+        fake = self.discriminator(outputs.detach().to(images.dtype))
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+    def step(self, images: Tensor, pixel_variance: float) -> Tensor:
+        loss, outputs = self.objective(images, pixel_variance)
+        judgement = self.judgement(images, outputs)
+        for optimizer, value in zip(self.optimizers, (loss, judgement), strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        torch._foreach_lerp_(
+            self.averaged, [p.detach() for p in self._average_of()], 1 - self.decay
+        )
+        return loss.detach()
+
+
+def load(module: nn.Module, variables: dict[str, Any]) -> None:
+    """Copies variables of ours, by collection, into the twin.
+
+    Raises:
+        KeyError: when either has what the other lacks.
+    """
+    ours: dict[str, np.ndarray] = {}
+    for tree in variables.values():
+        _flatten(tree, "", ours)
+    theirs = {n: t for n, t in module.state_dict().items() if "num_batches" not in n}
+    names = {_name(path, theirs): path for path in ours}
+    if names.keys() != theirs.keys():
+        raise KeyError(f"without a twin: {sorted(names.keys() ^ theirs.keys())}")
+    with torch.no_grad():
+        for name, tensor in theirs.items():
+            value = ours[names[name]]
+            if value.ndim == 4 and "UpConv" in type(_owner(module, name)).__name__:
+                value = value[::-1, ::-1].transpose(2, 3, 0, 1)
+            elif value.ndim == 4:
+                value = value.transpose(3, 2, 0, 1)
+            tensor.copy_(torch.tensor(np.ascontiguousarray(value)))
+
+
+def _flatten(tree: Any, prefix: str, into: dict[str, np.ndarray]) -> None:
+    for key, value in tree.items():
+        if hasattr(value, "items"):
+            _flatten(value, f"{prefix}{key}.", into)
+        else:
+            into[prefix + key] = np.asarray(value)
+
+
+def _name(path: str, theirs: dict[str, Tensor]) -> str:
+    stem, last = path.rsplit(".", 1)
+    renamed = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    return path if path in theirs else f"{stem}.{renamed.get(last, last)}"
+
+
+def _owner(module: nn.Module, name: str) -> nn.Module:
+    return module.get_submodule(name.rsplit(".", 1)[0])
