@@ -1,7 +1,7 @@
 """A-VQVAE: one level of codes with pixel attention.
 
-    python -m avq.main --config=configs/a_vqvae.py --config.data.path=DATA --workdir=runs/a_vqvae
-    python -m avq.main --config=configs/a_vqvae.py:tiny --workdir=runs/a_vqvae-tiny
+python -m avq.main --config=configs/a_vqvae.py --config.data.path=DATA --workdir=runs/a_vqvae
+python -m avq.main --config=configs/a_vqvae.py:tiny --workdir=runs/a_vqvae-tiny
 """
 
 from configs import common

@@ -1,7 +1,7 @@
 """AH-VQVAE of three levels of codes with pixel attention.
 
-    python -m avq.main --config=configs/ah3_vqvae.py --config.data.path=DATA --workdir=runs/ah3
-    python -m avq.main --config=configs/ah3_vqvae.py:tiny --workdir=runs/ah3-tiny
+python -m avq.main --config=configs/ah3_vqvae.py --config.data.path=DATA --workdir=runs/ah3
+python -m avq.main --config=configs/ah3_vqvae.py:tiny --workdir=runs/ah3-tiny
 """
 
 from configs import common

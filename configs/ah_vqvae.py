@@ -1,7 +1,7 @@
 """AH-VQVAE: two levels of codes with pixel attention, the paper's main system.
 
-    python -m avq.main --config=configs/ah_vqvae.py --config.data.path=DATA --workdir=runs/ah_vqvae
-    python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=runs/ah_vqvae-tiny
+python -m avq.main --config=configs/ah_vqvae.py --config.data.path=DATA --workdir=runs/ah_vqvae
+python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=runs/ah_vqvae-tiny
 """
 
 from configs import common

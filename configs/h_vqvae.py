@@ -1,7 +1,7 @@
 """H-VQVAE: two levels of codes, no attention.
 
-    python -m avq.main --config=configs/h_vqvae.py --config.data.path=DATA --workdir=runs/h_vqvae
-    python -m avq.main --config=configs/h_vqvae.py:tiny --workdir=runs/h_vqvae-tiny
+python -m avq.main --config=configs/h_vqvae.py --config.data.path=DATA --workdir=runs/h_vqvae
+python -m avq.main --config=configs/h_vqvae.py:tiny --workdir=runs/h_vqvae-tiny
 """
 
 from configs import common

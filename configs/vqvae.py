@@ -1,7 +1,7 @@
 """VQ-VAE: the plain baseline of one level of codes, without attention and without a discriminator.
 
-    python -m avq.main --config=configs/vqvae.py --config.data.path=DATA --workdir=runs/vqvae
-    python -m avq.main --config=configs/vqvae.py:tiny --workdir=runs/vqvae-tiny
+python -m avq.main --config=configs/vqvae.py --config.data.path=DATA --workdir=runs/vqvae
+python -m avq.main --config=configs/vqvae.py:tiny --workdir=runs/vqvae-tiny
 """
 
 from configs import common
