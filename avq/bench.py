@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, UInt8
 
-from avq import parallel
+from avq import cpu, parallel
 from avq.config import refused_values
 from avq.data.dataset import Readable, open_splits
 from avq.data.pipeline import BATCHES_AHEAD, prefetch, train_batches
@@ -214,8 +214,9 @@ def _uses(
     model: Any = training.system.vqvae
     variables = training.state.ema_variables()
     split = NamedSharding(training.mesh, P(parallel.AXIS))
-    encode = jax.jit(partial(model.apply, method=VQVAE.encode), out_shardings=split)
-    decode = jax.jit(partial(model.apply, method=VQVAE.decode), out_shardings=split)
+    compiled = partial(jax.jit, out_shardings=split, compiler_options=cpu.compiler_options())
+    encode = compiled(partial(model.apply, method=VQVAE.encode))
+    decode = compiled(partial(model.apply, method=VQVAE.decode))
     pixels = to_float(parallel.place(images, training.mesh))
     say("timing encoding")
     encoding = time_calls(lambda: encode(variables, pixels), runs=runs)

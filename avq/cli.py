@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from avq import __version__, bench, config, describe, parallel
+from avq import __version__, bench, config, cpu, describe, parallel
 from avq.checkpoint import load_model
 from avq.errors import InputError
 from avq.evaluate import report
@@ -88,6 +88,7 @@ def evaluate(
 ) -> None:
     """Measures a run's reconstructions over a set of images."""
     require_folders(json_file, report_file)
+    cpu.keep_memory()
     trained = load_model(run)
     images, summary = open_test_images(trained, data, split)
     mesh = parallel.make_mesh()
@@ -121,6 +122,7 @@ def bench_(
 ) -> None:
     """Time, speed, operations and memory of a config on this machine."""
     require_folders(json_file)
+    cpu.keep_memory()
     loaded = config.load([f"--config={file}", *(settings or [])])
     measured = bench.bench(loaded, runs, lambda stage: print(f"{stage} ...", file=sys.stderr))
     result = {"config": " ".join([file, *(settings or [])]), **measured}

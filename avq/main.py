@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import jax
 
-from avq import config
+from avq import config, cpu
 from avq.errors import InputError
 from avq.train import loop
 
 USAGE = (
     "usage: python -m avq.main --config=configs/SYSTEM.py[:tiny] --workdir=FOLDER "
-    "[--config.KEY=VALUE ...]"
+    "[--profile=STEPS] [--config.KEY=VALUE ...]"
 )
 
 
@@ -29,15 +29,19 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    rest = [a for a in arguments if not a.startswith("--workdir=")]
-    workdir = next((a.split("=", 1)[1] for a in arguments if a.startswith("--workdir=")), "")
+    own = dict(a.split("=", 1) for a in arguments if a.startswith(("--workdir=", "--profile=")))
+    rest = [a for a in arguments if a.split("=", 1)[0] not in own]
+    workdir, profile = own.get("--workdir", ""), own.get("--profile", "0")
     try:
         if not workdir:
             raise InputError(f"--workdir is not given. {USAGE}")
+        if not profile.isdecimal():
+            raise InputError(f"--profile={profile} is not a number of steps.")
         settings = config.load(rest)
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/avq/jax"))
         jax.config.update("jax_compilation_cache_dir", cache)
-        return loop.train(settings, workdir)
+        cpu.keep_memory()
+        return loop.train(settings, workdir, int(profile))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

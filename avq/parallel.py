@@ -8,6 +8,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from avq import cpu
+
 AXIS = "data"  # the mesh axis over which a batch is split
 
 
@@ -49,4 +51,4 @@ def compile_step(
     axis name `AXIS`.
     """
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=cpu.compiler_options())

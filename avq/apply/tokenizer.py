@@ -1,6 +1,7 @@
 """A trained model in a few words: images to codes and back."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from avq import cpu
 from avq.checkpoint import TrainedModel, load_model
 from avq.errors import InputError
 from avq.models.vqvae import VQVAE
@@ -41,8 +43,9 @@ class Tokenizer:
     def __init__(self, trained: TrainedModel) -> None:
         self.trained = trained
         model: Any = trained.model
-        self._encode = jax.jit(lambda v, x: model.apply(v, x, method=VQVAE.encode))
-        self._decode = jax.jit(lambda v, c: to_uint8(model.apply(v, c, method=VQVAE.decode)))
+        compiled = partial(jax.jit, compiler_options=cpu.compiler_options())
+        self._encode = compiled(lambda v, x: model.apply(v, x, method=VQVAE.encode))
+        self._decode = compiled(lambda v, c: to_uint8(model.apply(v, c, method=VQVAE.decode)))
 
     def encode(self, images: Any) -> tuple[Int[Array, "b _h _w"], ...]:
         """Codes of images, finest level first.

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
-from avq import parallel
+from avq import cpu, parallel
 from avq.checkpoint import TrainedModel
 from avq.data.dataset import Readable, Summary, open_splits
 from avq.data.pipeline import eval_batches
@@ -30,8 +30,8 @@ class Evaluator:
 
     def __init__(self, model: VQVAE, mesh: Mesh) -> None:
         self.model, self.mesh = model, mesh
-        self._step = jax.jit(self._sums)
-        self._reconstruct = jax.jit(self._pixels)
+        self._step = jax.jit(self._sums, compiler_options=cpu.compiler_options())
+        self._reconstruct = jax.jit(self._pixels, compiler_options=cpu.compiler_options())
 
     def _sums(self, variables: Any, images: Array, mask: Array) -> Sums:
         targets = to_float(images)

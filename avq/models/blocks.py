@@ -170,3 +170,10 @@ class Up(nn.Module):
         h = unit(3, name="second")(h, train)
         h = unit(1, name="last")(h, train)
         return h + nearest2x(unit(1, name="shortcut")(x, train))
+
+
+def block(kind: type[nn.Module], remat: bool) -> Any:
+    """`kind`, or for `remat` a class that keeps only its input for the backward pass and computes
+    the rest again. It has to be given a name: its own differs.
+    """
+    return nn.remat(kind, static_argnums=(2,)) if remat else kind

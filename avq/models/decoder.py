@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from avq.models.blocks import Id, Up, UpConv, conv
+from avq.models.blocks import Id, Up, UpConv, block, conv
 
 
 class Decoder(nn.Module):
@@ -20,6 +20,7 @@ class Decoder(nn.Module):
             'all' also joins the coarser levels, each brought to the finest grid by transposed
             convolutions.
         blocks: identity blocks a stage.
+        remat: whether the backward pass computes the inside of blocks again, see `block`.
     """
 
     filters: Sequence[int]
@@ -27,6 +28,7 @@ class Decoder(nn.Module):
     blocks: int = 1
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -41,10 +43,12 @@ class Decoder(nn.Module):
         if self.inputs == "all":
             h = jnp.concatenate([h, *self._coarser_levels(levels[1:])], axis=-1)
         h = conv(self.filters[0], dtype=self.dtype, name="stem")(h)
-        for features in self.filters[1:]:
-            for _ in range(self.blocks):
-                h = Id(self.dtype, self.axis_name)(h, train)
-            h = Up(features, self.dtype, self.axis_name)(h, train)
+        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        identity, up = block(Id, self.remat), block(Up, self.remat)
+        for stage, features in enumerate(self.filters[1:]):
+            for index in range(stage * self.blocks, (stage + 1) * self.blocks):
+                h = identity(**common, name=f"Id_{index}")(h, train)
+            h = up(features, **common, name=f"Up_{stage}")(h, train)
         return conv(3, 1, dtype=self.dtype, name="to_rgb")(h).astype(jnp.float32)
 
     def _coarser_levels(self, levels: Sequence[Array]) -> list[Array]:

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from avq.models.attention import Form, Norm, PixelAttention
-from avq.models.blocks import Id, Res, UpConv, conv
+from avq.models.blocks import Id, Res, UpConv, block, conv
 from avq.models.quantizer import Quantized, Quantizer
 
 
 class Trunk(nn.Module):
     """One stage a filter count: `blocks` identity blocks at the incoming width, then a block that
     halves the side.
+
+    Attributes:
+        remat: whether the backward pass computes the inside of blocks again, see `block`.
     """
 
     filters: Sequence[int]
@@ -26,13 +29,16 @@ class Trunk(nn.Module):
     stride_at: Literal["first", "last"] = "last"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
-        for features in self.filters:
-            for _ in range(self.blocks):
-                x = Id(self.dtype, self.axis_name)(x, train)
-            x = Res(features, self.stride_at, self.dtype, self.axis_name)(x, train)
+        common = {"dtype": self.dtype, "axis_name": self.axis_name}
+        identity, down = block(Id, self.remat), block(Res, self.remat)
+        for stage, features in enumerate(self.filters):
+            for index in range(stage * self.blocks, (stage + 1) * self.blocks):
+                x = identity(**common, name=f"Id_{index}")(x, train)
+            x = down(features, self.stride_at, **common, name=f"Res_{stage}")(x, train)
         return x
 
 
@@ -43,6 +49,7 @@ class BaseEncoder(nn.Module):
         filters: of the stem, then of each halving; their number is the R of the paper's Table 1.
         features: channels of the output.
         blocks: identity blocks a stage, the r of Table 1.
+        remat: see `Trunk`.
     """
 
     filters: Sequence[int]
@@ -51,12 +58,19 @@ class BaseEncoder(nn.Module):
     stride_at: Literal["first", "last"] = "last"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b H W f"]:
         h = conv(self.filters[0], dtype=self.dtype, name="stem")(x)
         trunk = Trunk(
-            self.filters[1:], self.blocks, self.stride_at, self.dtype, self.axis_name, name="trunk"
+            self.filters[1:],
+            self.blocks,
+            self.stride_at,
+            self.dtype,
+            self.axis_name,
+            self.remat,
+            name="trunk",
         )
         return conv(self.features, 1, dtype=self.dtype, name="project")(trunk(h, train))
 
@@ -69,6 +83,7 @@ class AREN(nn.Module):
         filters: of each halving; level l has l of them.
         features: channels of the output.
         blocks: identity blocks a stage.
+        remat: see `Trunk`.
         attention_norm: see `PixelAttention`, or 'off' for a level without attention (the
             H-VQVAE's).
     """
@@ -82,11 +97,18 @@ class AREN(nn.Module):
     attention_norm: Norm | Literal["off"] = "bias_clip"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
         h = Trunk(
-            self.filters, self.blocks, self.stride_at, self.dtype, self.axis_name, name="trunk"
+            self.filters,
+            self.blocks,
+            self.stride_at,
+            self.dtype,
+            self.axis_name,
+            self.remat,
+            name="trunk",
         )(x, train)
         if self.attention_norm != "off":
             h = PixelAttention(

@@ -46,6 +46,8 @@ class VQVAE(nn.Module):
         decoder_inputs: 'finest' or 'all' levels.
         codebook_update, commitment, codebook_decay, revive_below: see `Quantizer`.
         dtype: compute type of convolutions and attention, 'float32' or 'bfloat16'.
+        remat: whether the backward pass computes the inside of residual blocks again, for less
+            memory.
         axis_name: mapped axis over which batch and codebook statistics are taken in training.
     """
 
@@ -67,6 +69,7 @@ class VQVAE(nn.Module):
     codebook_decay: float = 0.99
     revive_below: float = 0.03
     dtype: str = "float32"
+    remat: bool = False
     axis_name: str | None = None
 
     def setup(self) -> None:
@@ -81,7 +84,11 @@ class VQVAE(nn.Module):
             raise ValueError(f"model.dtype {self.dtype!r} is not one of float32, bfloat16")
         dtype = jnp.dtype(self.dtype)
         common: dict[str, Any] = {"dtype": dtype, "axis_name": self.axis_name}
-        shape: dict[str, Any] = {"blocks": self.encoder_blocks, "stride_at": self.stride_at}
+        shape: dict[str, Any] = {
+            "blocks": self.encoder_blocks,
+            "stride_at": self.stride_at,
+            "remat": self.remat,
+        }
         base = BaseEncoder(self.base_filters, self.latent_dim, **shape, **common)
         arens = [
             AREN(
@@ -109,7 +116,11 @@ class VQVAE(nn.Module):
         ]
         self.encoder = Encoder(base, arens, quantizers, dtype)
         self.decoder = Decoder(
-            self.decoder_filters, self.decoder_inputs, self.decoder_blocks, **common
+            self.decoder_filters,
+            self.decoder_inputs,
+            self.decoder_blocks,
+            remat=self.remat,
+            **common,
         )
 
     def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Reconstruction:

@@ -18,6 +18,7 @@ from avq.data.pipeline import prefetch, train_batches
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
 from avq.train.interval import Interval
+from avq.train.profile import Profile
 from avq.train.state import TrainState
 from avq.train.stop import Stop, stop_on_signal
 from avq.train.system import System, build, make_step
@@ -55,8 +56,13 @@ def check(config: Any, system: System) -> Mesh:
     return mesh
 
 
-def train(config: Any, workdir: str) -> int:
+def train(config: Any, workdir: str, profile: int = 0) -> int:
     """Trains, or goes on training, the run in a folder.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        profile: steps to trace into its folder `profile`, soon after the start; see `Profile`.
 
     Returns:
         0 when the last step is done, 128 + the signal's number when it was interrupted (what was
@@ -82,7 +88,7 @@ def train(config: Any, workdir: str) -> int:
         if start >= config.train.steps:
             print(f"{workdir}: all {start} steps are done. Raise --config.train.steps to go on.")
             return 0
-        return _Run(config, run, system, mesh, dataset, checkpoints).go(state, start)
+        return _Run(config, run, system, mesh, dataset, checkpoints).go(state, start, profile)
 
 
 def _start(
@@ -123,7 +129,7 @@ class _Run:
         self.evaluator = Evaluator(system.vqvae, mesh)
         self.samples = samples(dataset.test, config.data.image_size)
 
-    def go(self, state: TrainState, start: int) -> int:
+    def go(self, state: TrainState, start: int, profile: int) -> int:
         config, steps = self.config, self.config.train.steps
         batches = train_batches(
             self.dataset.train,
@@ -133,6 +139,7 @@ class _Run:
         )
         stream = prefetch(batches, start)
         self.writer, self.progress = Writer(self.run, start), Progress(start, steps)
+        self.profile = Profile(self.run / "profile", start, profile)
         try:
             with stop_on_signal() as stop:
                 state, done = self._steps(state, start, stream, stop)
@@ -145,6 +152,7 @@ class _Run:
             return 0
         finally:
             stream.close()  # type: ignore[attr-defined]
+            self.profile.close()
             self.progress.close()
             self.writer.close()
 
@@ -154,9 +162,11 @@ class _Run:
         config, steps = self.config, self.config.train.steps
         interval = Interval(start)
         for done in range(start + 1, steps + 1):
+            self.profile.before(done)
             with interval.waiting():
                 batch = next(stream)
             state, metrics = self.step(state, parallel.place(batch, self.mesh))
+            self.profile.after(done, metrics)
             interval.add(metrics)
             self.progress.advance()
             last = done == steps

@@ -226,3 +226,30 @@ def test_evaluation_changes_nothing(key):
     state = {k: variables[k] for k in ("batch_stats", "codebook")}
     apply = jax.jit(lambda x: model.apply(variables, x, mutable=[*state])[1])
     chex.assert_trees_all_equal(apply(images), state)
+
+
+def test_remat_has_the_same_variables_and_gradients_and_keeps_less_for_the_backward_pass():
+    images = normal(2, 16, 16, 3)
+    plain, remat = tiny(), tiny(remat=True)
+    variables = random_variables(plain, images)
+    chex.assert_trees_all_equal_shapes_and_dtypes(variables, random_variables(remat, images))
+    gradients, kept = [], []
+    for model in (plain, remat):
+
+        def loss(params, model=model):
+            out, _ = model.apply(
+                {**variables, "params": params},
+                images,
+                train=True,
+                mutable=["batch_stats", "codebook"],
+                rngs={"codebook": jax.random.key(0)},
+            )
+            return jnp.mean(out.images**2) + sum(level.loss for level in out.levels)
+
+        def residuals(params, loss=loss):
+            return jax.vjp(loss, params)[1]
+
+        gradients.append(jax.jit(jax.grad(loss))(variables["params"]))
+        kept.append(size(jax.eval_shape(residuals, variables["params"])))
+    chex.assert_trees_all_close(*gradients, rtol=1e-3, atol=1e-5)
+    assert kept[1] < 0.7 * kept[0]

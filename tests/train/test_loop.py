@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avq import config
+from avq import config, main
 from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
@@ -187,3 +187,17 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(smoke, tmp_pa
         train(
             smoke, tmp_path / "run", "--config.optim.learning_rate=1e30", "--config.train.steps=40"
         )
+
+
+def test_profile_traces_the_steps_asked_for(smoke, tmp_path):
+    (run := tmp_path / "run").mkdir()
+    config_ = config.load([*smoke, "--config.train.steps=8"])
+    assert loop.train(config_, str(run), profile=2) == 0
+    traces = [path for path in (run / "profile").rglob("*") if path.is_file()]
+    assert any(path.name.endswith(".xplane.pb") and path.stat().st_size for path in traces)
+
+
+@pytest.mark.parametrize("value", ["x", "-1", ""])
+def test_profile_wants_a_number_of_steps(smoke, tmp_path, capsys, value):
+    assert main.main([*smoke, f"--workdir={tmp_path}", f"--profile={value}"]) == 2
+    assert "number of steps" in capsys.readouterr().err

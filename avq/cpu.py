@@ -1,0 +1,41 @@
+"""What makes XLA's programs faster on a CPU, in one place. Nothing here changes what they compute.
+
+docs/PERFORMANCE.md has the figures, and what was tried beside this.
+"""
+
+import ctypes
+import platform
+
+import jax
+
+# XLA gives convolutions to a library that is slower at them than XLA's own code; matrix products
+# and sums, at which that library is good, stay with it.
+OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    )
+}
+KNOWN_TO = (0, 13)  # JAX below this version knows the options, which are experimental
+# Parameters of glibc's mallopt, from its malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+
+
+def compiler_options() -> dict[str, str]:
+    """For `jax.jit(..., compiler_options=...)`: the options on a CPU, none on other devices."""
+    fits = jax.default_backend() == "cpu" and jax.__version_info__[:2] < KNOWN_TO
+    return dict(OPTIONS) if fits else {}
+
+
+def keep_memory() -> None:
+    """Lets this process keep the memory that it frees, where JAX runs on a CPU under glibc.
+
+    Every call of a compiled program asks for its temporary memory afresh and gives it back. Large
+    requests then are new pages of the system, each of which costs a fault at its first touch: a
+    fifth of a training step. Only for programs of our own: it is a setting of the whole process.
+    """
+    if jax.default_backend() != "cpu" or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_ARENA_MAX, 1)  # one heap, from which any thread's requests are met
+    libc.mallopt(M_MMAP_MAX, 0)  # no request is a mapping of its own
+    libc.mallopt(M_TRIM_THRESHOLD, -1)  # and the heap does not shrink

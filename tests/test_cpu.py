@@ -1,0 +1,52 @@
+"""Options and settings for a CPU: known to this JAX, without effect on results."""
+
+import platform
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avq import cpu
+
+HELD_AFTER_FREE = """
+from pathlib import Path
+from avq import cpu
+if {keep}: cpu.keep_memory()
+size = 256 << 20
+block = b"x" * size
+del block
+pages = int(Path("/proc/self/statm").read_text().split()[1])
+print(pages * 4096 >= size)
+"""
+
+
+def test_options_are_known_to_this_jax_and_change_results_by_rounding_at_most():
+    options = cpu.compiler_options()
+    assert options
+    x, w = np.random.default_rng(0).normal(size=(2, 96, 96)).astype(np.float32)
+
+    def compute(x):
+        return jnp.sum(jnp.tanh(x @ w), axis=0)
+
+    with_options = jax.jit(compute, compiler_options=options)(x)
+    chex.assert_trees_all_close(with_options, np.tanh(x @ w).sum(0), rtol=1e-5, atol=1e-4)
+
+
+def test_there_are_no_options_for_other_devices_or_a_jax_not_yet_tried(monkeypatch):
+    with monkeypatch.context() as changed:
+        changed.setattr(jax, "default_backend", lambda: "gpu")
+        assert cpu.compiler_options() == {}
+    monkeypatch.setattr(jax, "__version_info__", (9, 0, 0))
+    assert cpu.compiler_options() == {}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+@pytest.mark.parametrize("keep", [True, False])
+def test_freed_memory_stays_with_a_process_that_keeps_memory(keep):
+    program = HELD_AFTER_FREE.format(keep=keep)
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert printed.stdout.decode().strip() == str(keep)
