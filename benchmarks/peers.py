@@ -3,13 +3,15 @@
     pip install -r benchmarks/requirements.txt
     python -m benchmarks.peers --json FILE [--study NAME ...]
 
-The PyTorch twin carries our parameters and has to give our outputs before it is timed. A ratio is
-ours over the peer's: under 1, we are faster.
+The PyTorch twin carries our parameters and has to give our outputs before it is timed. All calls
+are made in one process, with the memory setting of `avq.cpu`, from which the peers gain as well. A
+ratio is ours over the peer's: under 1, we are faster.
 """
 
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ import torch
 import vector_quantize_pytorch
 
 from avq import config as configs
-from avq import parallel
-from avq.bench import time_calls
+from avq import cpu, parallel
+from avq.bench import device_in_words, time_calls
 from avq.models.quantizer import Quantizer
 from avq.models.vqvae import VQVAE
 from avq.train.system import System, build, make_step
@@ -91,8 +93,9 @@ class Ours:
         self.variables = jax.tree.map(jnp.copy, self.state.vqvae.variables())
         self.opponent = jax.tree.map(jnp.copy, self.state.discriminator.variables())
         model = self.system.vqvae
-        encode = jax.jit(lambda v, x: model.apply(v, x, method=VQVAE.encode))
-        decode = jax.jit(lambda v, c: model.apply(v, c, method=VQVAE.decode))
+        compiled = partial(jax.jit, compiler_options=cpu.compiler_options())
+        encode = compiled(lambda v, x: model.apply(v, x, method=VQVAE.encode))
+        decode = compiled(lambda v, c: model.apply(v, c, method=VQVAE.decode))
         pixels = jnp.asarray(images, jnp.float32) / 127.5 - 1
         self.codes = encode(self.variables, pixels)
         self.encode = lambda: encode(self.variables, pixels)
@@ -196,7 +199,7 @@ def quantiser(device: str) -> list[Row]:
     module = Quantizer(k, d)
     state = module.init(jax.random.key(0), jnp.asarray(z), train=False)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=cpu.compiler_options())
     def ours(variables: Any, x: Any, key: Any) -> Any:
         return module.apply(variables, x, True, mutable=["codebook"], rngs={"codebook": key})
 
@@ -274,8 +277,13 @@ def main() -> None:
     }
     parser.add_argument("--study", nargs="+", choices=studies, default=list(studies))
     arguments = parser.parse_args()
+    cpu.keep_memory()
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-    versions = {"device": "cpu", "jax": jax.__version__, "torch": torch.__version__}
+    versions = {
+        "device": device_in_words(parallel.make_mesh(1)),
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+    }
     print(" ".join(f"{name}: {value}" for name, value in versions.items()))
     print(f"{'case':<16}{'what':<11}{'peer':<36}{'ours ms':>9}{'peer ms':>9}{'ratio':>8}")
     rows: list[Row] = []

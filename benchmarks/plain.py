@@ -6,6 +6,7 @@ from unittest import mock
 
 import jax
 
+from avq import cpu
 from avq.models import blocks
 
 
@@ -17,5 +18,8 @@ def transposed_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 @contextmanager
 def plain_formulation() -> Iterator[None]:
     """Whatever is traced inside uses framework operations and default compiler options."""
-    with mock.patch.object(blocks, "upsampling_conv", transposed_conv):
+    with (
+        mock.patch.object(blocks, "upsampling_conv", transposed_conv),
+        mock.patch.object(cpu, "compiler_options", dict),
+    ):
         yield
