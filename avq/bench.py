@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, UInt8
@@ -247,18 +247,32 @@ def matrix_flops(program: Jaxpr) -> float:
     devices for one of them; so it is only asked about single operations here. Every branch of a
     condition counts. Nothing else counts: it is no work for matrix units.
     """
-    total = 0.0
+    return sum(times * flops(operation) for operation, times, _ in operations(program))
+
+
+def flops(operation: JaxprEqn) -> float:
+    """FLOPs of a matrix product or a convolution, once; 0 for any other operation."""
+    if operation.primitive.name not in ("dot_general", "conv_general_dilated"):
+        return 0.0
+    arrays: Any = [v.aval for v in operation.invars]
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
+    alone = jax.jit(partial(operation.primitive.bind, **operation.params))
+    costs: Any = alone.lower(*shapes).cost_analysis()
+    return costs["flops"]
+
+
+def operations(
+    program: Jaxpr, times: int = 1, scope: str = ""
+) -> Iterator[tuple[JaxprEqn, int, str]]:
+    """Every operation of a program, how often it runs over all devices, and the names of the
+    modules that it was traced in.
+    """
     for equation in program.eqns:
         name, params = equation.primitive.name, equation.params
-        if name in ("dot_general", "conv_general_dilated"):
-            arrays: Any = [v.aval for v in equation.invars]
-            shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
-            operation = jax.jit(partial(equation.primitive.bind, **params))
-            costs: Any = operation.lower(*shapes).cost_analysis()
-            total += costs["flops"]
-        inside = sum(matrix_flops(part) for part in _programs_in(params))
-        total += inside * _repeats(name, params)
-    return total
+        names = f"{scope}/{equation.source_info.name_stack}"
+        yield equation, times, names
+        for part in _programs_in(params):
+            yield from operations(part, times * _repeats(name, params), names)
 
 
 def _repeats(name: str, params: Mapping[str, Any]) -> int:

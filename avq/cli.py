@@ -122,8 +122,8 @@ def bench_(
 ) -> None:
     """Time, speed, operations and memory of a config on this machine."""
     require_folders(json_file)
-    cpu.keep_memory()
     loaded = config.load([f"--config={file}", *(settings or [])])
+    cpu.keep_memory()
     measured = bench.bench(loaded, runs, lambda stage: print(f"{stage} ...", file=sys.stderr))
     result = {"config": " ".join([file, *(settings or [])]), **measured}
     print(bench.as_table(result))

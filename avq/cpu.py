@@ -30,8 +30,8 @@ def keep_memory() -> None:
     """Lets this process keep the memory that it frees, where JAX runs on a CPU under glibc.
 
     Every call of a compiled program asks for its temporary memory afresh and gives it back. Large
-    requests then are new pages of the system, each of which costs a fault at its first touch: a
-    fifth of a training step. Only for programs of our own: it is a setting of the whole process.
+    requests then are new pages of the system, each of which costs a fault at its first touch. Only
+    for programs of our own: it is a setting of the whole process.
     """
     if jax.default_backend() != "cpu" or platform.libc_ver()[0] != "glibc":
         return

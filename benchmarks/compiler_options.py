@@ -12,12 +12,12 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from avq import config as configs
 from avq import cpu, parallel
 from avq.bench import PIXEL_VARIANCE, time_calls
 from avq.train.system import build, make_step
+from benchmarks.inputs import random_images
 
 (OPTION,) = cpu.OPTIONS
 PRODUCTS, SUMS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT", "LIBRARY_FUSION_TYPE_REDUCE"
@@ -34,10 +34,8 @@ def measure(settings: list[str]) -> list[dict[str, Any]]:
     """Milliseconds of a step for every choice."""
     config = configs.load(settings)
     system, mesh = build(config), parallel.make_mesh(1)
-    size, batch = config.data.image_size, config.data.batch_size
-    start = jax.jit(partial(system.init, 0, size))()
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3)).astype(np.uint8)
-    images = parallel.place(pixels, mesh)
+    start = jax.jit(partial(system.init, 0, config.data.image_size))()
+    images = parallel.place(random_images(config), mesh)
     with mock.patch.object(cpu, "compiler_options", dict):
         step: Any = parallel.compile_step(make_step(system, config, PIXEL_VARIANCE), mesh)
     lowered = step.lower(start, images)

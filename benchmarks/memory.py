@@ -46,7 +46,7 @@ def _print_line(cells: Iterable[Any]) -> None:
 
 
 def run_study(module: str, cases: list[Row], measure: Callable[..., Row]) -> None:
-    """Measures each case, prints a table of the rows and writes them as JSON.
+    """Measures each case, prints a table of the rows and writes them as JSON as they come.
 
     Args:
         module: name under which `python -m` runs the study; it is started again for each case.
@@ -58,19 +58,21 @@ def run_study(module: str, cases: list[Row], measure: Callable[..., Row]) -> Non
     parser.add_argument("--row", type=json.loads, help="one case, in this process")
     arguments = parser.parse_args()
     if arguments.row is not None:
-        print(json.dumps(measure(**arguments.row)))
+        row = measure(**arguments.row)
+        print(json.dumps({"device": jax.devices()[0].device_kind, "row": row}))
         return
     rows: list[Row] = []
     for case in cases:
         command = [sys.executable, "-m", module, "--row", json.dumps(case)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        row = json.loads(done.stdout.splitlines()[-1])
-        if row:
-            if not rows:
-                _print_line(case | row)
-            rows.append(case | row)
-            _print_line(rows[-1].values())
-    if arguments.json is not None:
-        device = jax.devices()[0].device_kind
-        result = {"device": device, "jax": jax.__version__, "rows": rows}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        # The device is the child's to name: started here, JAX would take an accelerator's memory.
+        device, row = json.loads(done.stdout.splitlines()[-1]).values()
+        if not row:
+            continue
+        if not rows:
+            _print_line(case | row)
+        rows.append(case | row)
+        _print_line(rows[-1].values())
+        if arguments.json is not None:
+            result = {"device": device, "jax": jax.__version__, "rows": rows}
+            arguments.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -29,6 +29,7 @@ from avq.models.quantizer import Quantizer
 from avq.models.vqvae import VQVAE
 from avq.train.system import System, build, make_step
 from benchmarks import twin
+from benchmarks.inputs import random_images
 from benchmarks.plain import plain_formulation
 
 VARIANCE = 0.31  # of pixels; any value costs the same
@@ -161,9 +162,7 @@ def require_equal(ours: Ours, peer: Twin) -> None:
 def systems(case: str, settings: list[str], device: str) -> list[Row]:
     """Training, encoding and decoding beside the twin, and beside our own plain formulation."""
     config = configs.load(settings)
-    size = config.data.image_size
-    images = np.random.default_rng(0).integers(0, 256, (config.data.batch_size, size, size, 3))
-    images = images.astype(np.uint8)
+    images = random_images(config)
     ours = Ours(config, images)
     with plain_formulation():
         plain = Ours(config, images)
@@ -184,11 +183,10 @@ def systems(case: str, settings: list[str], device: str) -> list[Row]:
 def attention(case: str, settings: list[str]) -> list[Row]:
     """What attention adds to a training step: AH over H."""
     config = configs.load(settings)
-    size = config.data.image_size
-    images = np.random.default_rng(0).integers(0, 256, (config.data.batch_size, size, size, 3))
-    ours = Ours(config, images.astype(np.uint8))
+    images = random_images(config)
+    ours = Ours(config, images)
     without = configs.load([*settings, "--config.model.attention_norm=off"])
-    peer = Ours(without, images.astype(np.uint8))
+    peer = Ours(without, images)
     return compare(case, "train", ours.train, {"ours without attention (H)": peer.train})
 
 
@@ -221,7 +219,7 @@ def quantiser(device: str) -> list[Row]:
 def vqmodel(device: str) -> list[Row]:
     """diffusers' VQModel with our grid of codes and about our width, reconstruction loss alone."""
     config = configs.load([*WIDTH_64, "--config.loss.adversarial_weight=1e-9"])
-    images = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
+    images = random_images(config)
     ours = Ours(config, images)
     peer = diffusers.VQModel(
         block_out_channels=(64, 64, 64, 64),

@@ -11,42 +11,27 @@ peak and bytes over its bandwidth: a bound that no program of these operations b
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 
 from avq import config as configs
 from avq import parallel
-from avq.bench import PIXEL_VARIANCE, matrix_flops
+from avq.bench import PIXEL_VARIANCE, flops, operations
 from avq.train.system import build, make_step
 
 # Makers' data sheets: dense bfloat16 FLOP/s of the matrix units with float32 sums, bytes/s.
 CARDS = {"H100 SXM": (989e12, 3.35e12), "RTX 3090": (71e12, 0.936e12)}
-STAGES = ("base", "arens", "attention", "quantizers", "decoder", "Discriminator")
+STAGES = ("attention", "base", "arens", "quantizers", "decoder", "Discriminator")
 COUNTED = ("dot_general", "conv_general_dilated", "reduce_sum")
 
 
 def stage_of(names: str) -> str:
-    """Stage of an operation, from the modules that it was traced in."""
-    return next((s for s in ("attention", *STAGES) if s in names), "joins, losses, optimisers")
-
-
-def operations(program: Any, outer: str = "", times: int = 1) -> Iterator[tuple[str, Any, int]]:
-    """All operations with the names of the modules around them, and how often each runs."""
-    for equation in program.eqns:
-        names = f"{outer}/{equation.source_info.name_stack}"
-        inner = [getattr(p, "jaxpr", p) for p in equation.params.values()]
-        inner = [p for p in inner if hasattr(p, "eqns")]
-        if not inner:
-            yield names, equation, times
-        length = equation.params["length"] if equation.primitive.name == "scan" else 1
-        for part in inner:
-            yield from operations(part, names, times * length)
+    """Stage of an operation, from the modules that it was traced in; the first that fits."""
+    return next((s for s in STAGES if s in names), "joins, losses, optimisers")
 
 
 def count(settings: list[str]) -> tuple[dict[str, list[float]], int]:
@@ -58,12 +43,11 @@ def count(settings: list[str]) -> tuple[dict[str, list[float]], int]:
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
     step: Any = parallel.compile_step(make_step(system, config, PIXEL_VARIANCE), mesh)
     totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for names, equation, times in operations(step.trace(state, images).jaxpr.jaxpr):
-        if equation.primitive.name in COUNTED:
-            alone = jax.extend.core.Jaxpr((), equation.invars, equation.outvars, [equation])
-            arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
+    for operation, times, names in operations(step.trace(state, images).jaxpr.jaxpr):
+        if operation.primitive.name in COUNTED:
+            arrays: Any = [v.aval for v in (*operation.invars, *operation.outvars)]
             total = totals[stage_of(names)]
-            total[0] += times * matrix_flops(alone)
+            total[0] += times * flops(operation)
             total[1] += times * sum(a.size * a.dtype.itemsize for a in arrays)
     return dict(totals), batch
 
@@ -76,11 +60,11 @@ def main() -> None:
     settings = [f"--config={arguments.config}", "--config.model.dtype=bfloat16"]
     totals, batch = count([*settings, "--config.data.path=photographs"])
     rows: list[dict[str, Any]] = []
-    for stage, (flops, moved) in sorted(totals.items(), key=lambda item: -item[1][0]):
-        row = {"stage": stage, "gflops_per_image": flops / batch / 1e9}
-        row |= {"mb_per_image": moved / batch / 1e6, "flops_per_byte": flops / moved}
+    for stage, (work, moved) in sorted(totals.items(), key=lambda item: -item[1][0]):
+        row = {"stage": stage, "gflops_per_image": work / batch / 1e9}
+        row |= {"mb_per_image": moved / batch / 1e6, "flops_per_byte": work / moved}
         for card, (peak, bandwidth) in CARDS.items():
-            row[card] = 1e3 * max(flops / peak, moved / bandwidth) / batch
+            row[card] = 1e3 * max(work / peak, moved / bandwidth) / batch
         rows.append(row)
     print(f"{'stage':<27}{'GFLOP':>10}{'MB':>9}{'FLOP/B':>8}" + "".join(f"{c:>14}" for c in CARDS))
     for row in rows:

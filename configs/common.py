@@ -49,7 +49,7 @@ def paper() -> ConfigDict:
     config.model.codebook_decay = 0.99
     config.model.revive_below = 0.03
     config.model.dtype = "float32"
-    config.model.remat = False  # True: less memory in training, about a third more time
+    config.model.remat = False  # True: blocks are computed twice in training, for less memory
 
     config.discriminator = ConfigDict()  # fields of avq.models.discriminator.Discriminator
     config.discriminator.filters = (128, 128, 128, 64, 64, 1)
