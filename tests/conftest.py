@@ -10,6 +10,9 @@ from PIL import Image
 
 CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "avq" / "tests"))
 
+# Most of the suite's time is LLVM's, on programs that then run for milliseconds. XLA's own passes,
+# which choose what is computed and in which order, are left as users have them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
