@@ -22,8 +22,9 @@ from jaxtyping import Array, UInt8
 
 from avq import cpu, parallel
 from avq.config import refused_values
-from avq.data.dataset import Readable, open_splits
+from avq.data.dataset import Readable
 from avq.data.pipeline import BATCHES_AHEAD, prefetch, train_batches
+from avq.data.sources import open_splits
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float
 from avq.train.interval import Interval
@@ -73,12 +74,7 @@ def bench(config: Any, runs: int = 10, say: Callable[[str], object] = lambda sta
     system, mesh = checked(config)
     data = config.data.copy_and_resolve_references()
     data.path = data.path or "photographs"
-    batches = train_batches(
-        Readable(open_splits(data)["train"]),
-        image_size=data.image_size,
-        batch_size=data.batch_size,
-        seed=config.seed,
-    )
+    batches = train_batches(Readable(open_splits(data)["train"]), data, seed=config.seed)
     say("compiling the training step")
     training = Training(config, system, mesh)
     say("timing training")
@@ -191,14 +187,14 @@ def data_wait(training: Training, batches: Any, steps: int) -> float:
 
     What was made ahead before the first step does not count.
     """
-    stream, interval = prefetch(batches, 0), Interval(0)
+    stream, interval = parallel.placed_ahead(prefetch(batches, 0), training.mesh), Interval(0)
     try:
         for done in range(BATCHES_AHEAD + steps):
             if done == BATCHES_AHEAD:
                 interval.restart()
             with interval.waiting():
                 batch = next(stream)
-            interval.add(training.step(parallel.place(batch, training.mesh)))
+            interval.add(training.step(batch))
         return interval.summary(steps, training.batch_size)["train/data_wait"]
     finally:
         stream.close()  # type: ignore[attr-defined]

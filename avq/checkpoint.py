@@ -2,8 +2,6 @@
 Orbax.
 """
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,10 @@ import orbax.checkpoint as ocp
 
 from avq.config import module_fields
 from avq.errors import InputError
+from avq.json_files import read_json
 from avq.models.vqvae import VQVAE
 
 CONFIG, DATASET, CHECKPOINTS = "config.json", "dataset.json", "checkpoints"
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None when there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replaces a JSON file in one step, so that it is never seen half-written."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(new, path)
 
 
 class Checkpoints:

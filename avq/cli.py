@@ -3,16 +3,21 @@
 import functools
 import json
 import logging
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from PIL import Image
 from tqdm import tqdm
 
 from avq import __version__, bench, config, cpu, describe, parallel
 from avq.checkpoint import load_model
+from avq.data import prepare, survey
 from avq.errors import InputError
 from avq.evaluate import report
 from avq.evaluate.evaluation import Evaluator, open_test_images, samples
@@ -75,7 +80,7 @@ def describe_(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The --workdir of a training run.")],
     data: Annotated[
-        str, typer.Option(help="Folder or .zip of images. Default: the run's own data.")
+        str, typer.Option(help="Images, as data.path takes them. Default: the run's own.")
     ] = "",
     split: Annotated[str, typer.Option(help="train, test, or all images of the data.")] = "test",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
@@ -108,6 +113,87 @@ def evaluate(
         picture = evaluator.grid(trained.variables, samples(images, summary.size))
         report_file.write_text(report.page(str(run), measures, picture, trained.config))
         print(f"report: {report_file}")
+
+
+@contextmanager
+def progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], object]]]:
+    """A bar on a terminal: what tells it the number of images, and what advances it."""
+    with tqdm(unit="img", disable=not sys.stderr.isatty()) as bar:
+
+        def start(total: int) -> None:
+            bar.reset(total)
+
+        yield start, bar.update
+
+
+@app.command("prepare")
+@one_line_errors
+def prepare_(
+    path: Annotated[
+        str, typer.Argument(metavar="SRC", help="Folder, .zip, .array_record or .parquet.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Folder to fill.")],
+    size: Annotated[int, typer.Option(min=1, help="Side of the squares, pixels.")] = 256,
+    split: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share that trains, where SRC has no train/ and test/."),
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random split.")] = 1967,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
+    ] = None,
+    max_rejected: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of unreadable images at which to stop.")
+    ] = 0.01,
+) -> None:
+    """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
+    try:
+        with progress() as (start, each):
+            about = prepare.prepare(
+                path,
+                target,
+                size=size,
+                split=split,
+                seed=seed,
+                workers=workers or os.cpu_count() or 1,
+                max_rejected=max_rejected,
+                start=start,
+                each=each,
+            )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGINT) from None
+    for entry in about["rejected"]:
+        print(f"left out {entry['name']}: {entry['reason']}", file=sys.stderr)
+    counts = about["counts"]
+    print(
+        f"{target}: {counts['train']} training and {counts['test']} test images of {size} pixels, "
+        f"{len(about['rejected'])} left out, "
+        f"{about['near_duplicates']['pairs']} pairs nearly equal across the split\n"
+        f"train on them with --config.data.path={target}"
+    )
+
+
+@app.command("data")
+@one_line_errors
+def data_(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="As --config.data.path takes it.")],
+    size: Annotated[int, typer.Option(min=1, help="Side of the squares measured.")] = 256,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here (.png).")] = None,
+) -> None:
+    """Reads every image once: counts, sizes, pixel statistics, unreadable files."""
+    require_folders(json_file, sheet)
+    with progress() as (start, each):
+        found = survey.survey(path, size, start, each)
+    print(found.as_text())
+    if json_file:
+        json_file.write_text(json.dumps(found.to_json(), indent=2) + "\n")
+    if sheet:
+        Image.fromarray(found.sheet).save(sheet, "png")
+        print(f"contact sheet: {sheet}")
 
 
 @app.command("bench", context_settings={"ignore_unknown_options": True})

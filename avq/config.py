@@ -14,7 +14,15 @@ from avq.errors import InputError
 
 # What may differ when a run is resumed: how long it goes on, and what is written or used along the
 # way.
-FREE_ON_RESUME = ("train.steps", "train.log_every", "train.eval_every", "checkpoint.", "parallel.")
+FREE_ON_RESUME = (
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "checkpoint.",
+    "parallel.",
+    "data.workers",
+    "data.max_rejected",
+)
 
 
 def load(arguments: Sequence[str]) -> ConfigDict:

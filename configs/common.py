@@ -24,11 +24,15 @@ def paper() -> ConfigDict:
     config.seed = 0
 
     config.data = ConfigDict()
-    config.data.path = ""  # a folder or .zip of images; "photographs" for the embedded ones
+    config.data.path = ""  # of images (docs/DATA.md); "photographs" for the embedded ones
     config.data.image_size = 256
     config.data.batch_size = 10  # over all devices
     config.data.split = 0.8  # share for training where the data has no train/ and test/ of its own
     config.data.split_seed = 1967
+    config.data.flip = True  # mirrors half of the training images
+    config.data.min_crop = 1.0  # side of the smallest random crop; 1 takes the centre square
+    config.data.max_rejected = 0.01  # share of unreadable images at which a run stops
+    config.data.workers = 0  # processes that read images; 0: threads of this one
 
     config.model = ConfigDict()  # fields of avq.models.vqvae.VQVAE
     config.model.levels = 2

@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from avq.data.images import UnreadableImage, centre_square, random_colours, random_square
-from avq.data.sources import Files, Photographs, Source, open_files, split_files
+from avq.data.images import (
+    UnreadableImage,
+    centre_square,
+    random_colours,
+    random_crop,
+    random_square,
+)
+from avq.data.sources import Source, open_splits, prepared
 from avq.errors import InputError
 
 log = logging.getLogger("avq")
@@ -20,15 +26,17 @@ SAMPLE = 2048  # images, evenly spaced, that the pixel statistics are taken from
 
 class Readable:
     """A source that survives unreadable images: each is named once in the log and remembered in
-    `rejected`.
+    `rejected`. When more than a share of all images are unreadable, an `InputError` lists them.
 
     Attributes:
         source: what is read.
+        max_rejected: the share that may be unreadable.
         rejected: reason by name.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, max_rejected: float = 0.01) -> None:
         self.source = source
+        self.max_rejected = max_rejected
         self.rejected: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -39,13 +47,15 @@ class Readable:
         try:
             return self.source[index]
         except UnreadableImage as error:
-            name = self.source.name(index)
-            if name not in self.rejected:
-                self.rejected[name] = str(error)
-                log.warning(
-                    "skipped unreadable image %s (%s); %d so far", name, error, len(self.rejected)
-                )
+            self._reject(self.source.name(index), str(error))
             return None
+
+    def _reject(self, name: str, reason: str) -> None:
+        if name in self.rejected:
+            return
+        self.rejected[name] = reason
+        log.warning("skipped unreadable image %s (%s); %d so far", name, reason, len(self.rejected))
+        require_few(self.rejected, len(self), self.max_rejected)
 
     def nearest(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The image, or the next one that is readable.
@@ -62,14 +72,33 @@ class Readable:
             "Check data.path."
         )
 
-    def square(self, index: int, size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "s s 3"]:
+    def square(
+        self, index: int, size: int, rng: np.random.Generator, min_crop: float = 1.0
+    ) -> UInt8[np.ndarray, "s s 3"]:
         """`nearest`, cut to a square: at random and in random colours where the source asks for
-        it, else the centre.
+        it, else the centre or, for a `min_crop` below 1, a random crop of at least that share of
+        the shorter side.
         """
         image = self.nearest(index)
-        if not self.source.augment:
-            return centre_square(image, size)
-        return random_colours(random_square(image, size, rng), rng)
+        if self.source.augment:
+            return random_colours(random_square(image, size, rng), rng)
+        if min_crop < 1:
+            return random_crop(image, size, rng, min_crop)
+        return centre_square(image, size)
+
+
+def require_few(rejected: Mapping[str, str], images: int, share: float) -> None:
+    """Stops at more unreadable images than a share of all.
+
+    Raises:
+        InputError: with the list.
+    """
+    if len(rejected) > share * images:
+        listed = "; ".join(f"{name} ({reason})" for name, reason in rejected.items())
+        raise InputError(
+            f"{len(rejected)} of {images} images are unreadable, more than "
+            f"data.max_rejected={share:g} of them: {listed}. Mend or remove them, or raise it."
+        )
 
 
 @dataclass
@@ -118,7 +147,7 @@ def open_dataset(data: Any, known: Mapping[str, Any] | None = None) -> Dataset:
             `known`.
     """
     sources = open_splits(data)
-    train, test = Readable(sources["train"]), Readable(sources["test"])
+    train, test = (Readable(sources[split], data.max_rejected) for split in ("train", "test"))
     counts = {"train": len(train), "test": len(test)}
     if known is not None:
         _require_same_images(known["counts"], counts)
@@ -128,7 +157,7 @@ def open_dataset(data: Any, known: Mapping[str, Any] | None = None) -> Dataset:
             f"data.path: {counts['train']} images to train on and {counts['test']} to test on are "
             "too few. Add images, or folders train/ and test/."
         )
-    mean, variance = pixel_statistics(train, data.image_size)
+    mean, variance = known_statistics(data) or pixel_statistics(train, data.image_size)
     readable = len(train) - len(train.rejected)
     if not train.source.augment and readable < data.batch_size:
         raise InputError(
@@ -142,18 +171,14 @@ def open_dataset(data: Any, known: Mapping[str, Any] | None = None) -> Dataset:
     return Dataset(train, test, summary)
 
 
-def open_splits(data: Any) -> dict[str, Source]:
-    """The sources 'train' and 'test' of a config's `data`."""
-    if data.path == "photographs":
-        return {split: Photographs(split, data.image_size) for split in ("train", "test")}
-    if not data.path:
-        raise InputError(
-            "data.path is not set: this config trains on your own images. Give "
-            "--config.data.path=FOLDER_OR_ZIP (README, 'Training on CelebA-HQ'), or add :tiny to "
-            "the config, which trains on embedded photographs."
-        )
-    files: dict[str, Files] = split_files(open_files(data.path), data.split, data.split_seed)
-    return dict(files)
+def known_statistics(data: Any) -> tuple[float, float] | None:
+    """Mean and variance that `avq prepare` counted over all training pixels, where `data` takes
+    its images as they were prepared.
+    """
+    about = prepared(data.path)
+    if about is None or about["size"] != data.image_size:
+        return None
+    return about["pixel_mean"], about["pixel_variance"]
 
 
 def pixel_statistics(images: Readable, size: int) -> tuple[float, float]:

@@ -1,14 +1,27 @@
 """From the bytes of a file to a square RGB image, and random views of it."""
 
 import io
-import warnings
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# Those whose decoders are sought: Pillow knows others that start programs or follow paths.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+MAX_PIXELS = 89_478_485  # where Pillow begins to warn
 MAX_ZOOM = 4  # a random crop is at most this many times as wide as the image made of it
+
+_turn = Image.Transpose
+UPRIGHT = {  # by EXIF orientation
+    2: _turn.FLIP_LEFT_RIGHT,
+    3: _turn.ROTATE_180,
+    4: _turn.FLIP_TOP_BOTTOM,
+    5: _turn.TRANSPOSE,
+    6: _turn.ROTATE_270,
+    7: _turn.TRANSVERSE,
+    8: _turn.ROTATE_90,
+}
 
 
 class UnreadableImage(Exception):
@@ -18,20 +31,56 @@ class UnreadableImage(Exception):
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """An RGB image, upright as its EXIF orientation says, from the bytes of an image file.
 
+    Sixteen bits a channel become eight, transparent parts white; of an animation it is the first
+    picture. Colour profiles are not applied.
+
     Raises:
-        UnreadableImage: when the bytes are empty, damaged, no image, or unreasonably many pixels (a
-            decompression bomb).
+        UnreadableImage: when the bytes are empty, damaged, no image of a format in `FORMATS`, of
+            floating-point pixels, or of more than `MAX_PIXELS` (a decompression bomb).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(f"{image.width}x{image.height} pixels are too many")
+            return np.asarray(_to_rgb(_upright(image)))
+    except UnreadableImage:
+        raise
     except Exception as error:  # Pillow's decoders raise whatever their format's parser raises
-        reason = (
-            "no known image format" if isinstance(error, Image.UnidentifiedImageError) else error
-        )
-        raise UnreadableImage(f"{len(data)} bytes: {reason}") from error
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = "no known image format" if unknown else " ".join(str(error).split())
+        raise UnreadableImage(f"{len(data)} bytes: {reason or type(error).__name__}") from error
+
+
+def encode(image: UInt8[np.ndarray, "h w 3"], name: str) -> bytes:
+    """The image as a file of plain pixels (PPM), which keeps every value and is read at the speed
+    of memory; the name stands in it as a comment.
+    """
+    h, w, _ = image.shape
+    comment = name.encode("unicode_escape")
+    return b"P6\n# %b\n%d %d\n255\n" % (comment, w, h) + image.tobytes()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged metadata beside a whole picture
+        return image
+    turn = UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min(initial=0) < 0 or wide.max(initial=0) > 65535:
+            raise UnreadableImage("pixels of more than 16 bits")
+        return Image.fromarray((wide / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise UnreadableImage("floating-point pixels")
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    return image.convert("RGB")
 
 
 def centre_square(
@@ -54,6 +103,16 @@ def random_square(
     smallest = min(size, largest)
     scale = rng.uniform(0.0, np.log(max(1.0, min(MAX_ZOOM, largest / smallest))))
     side = min(largest, round(smallest * float(np.exp(scale))))
+    top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
+    return _resized(image, int(top), int(left), side, size)
+
+
+def random_crop(
+    image: UInt8[np.ndarray, "h w 3"], size: int, rng: np.random.Generator, smallest: float
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """A random square whose side is a random share, `smallest` to 1, of the shorter side."""
+    h, w, _ = image.shape
+    side = max(1, round(min(h, w) * rng.uniform(smallest, 1.0)))
     top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
     return _resized(image, int(top), int(left), side, size)
 

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from avq import cpu, parallel
 from avq.checkpoint import TrainedModel
-from avq.data.dataset import Readable, Summary, open_splits
+from avq.data.dataset import Readable, Summary
 from avq.data.pipeline import eval_batches
-from avq.data.sources import open_files
+from avq.data.sources import open_source, open_splits
 from avq.errors import InputError
 from avq.evaluate.metrics import Sums, batch_sums, merge, summarize
 from avq.models.vqvae import VQVAE
@@ -69,7 +69,7 @@ class Evaluator:
             sums = jax.device_get(self._step(variables, *placed))
             total = sums if total is None else merge(total, sums)
             each(int(mask.sum()))
-        if total is None:
+        if total is None or not total.n:
             raise InputError(f"none of the {len(images)} images is readable. Check data.path.")
         measures = summarize(
             total, pixel_std=summary.pixel_std, pixel_variance=summary.pixel_variance
@@ -96,7 +96,7 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Read
 
     Args:
         trained: the run.
-        path: a folder or .zip, or empty for the run's own data.
+        path: of images, or empty for the run's own data.
         split: 'train', 'test', or 'all' images of a path.
 
     Raises:
@@ -108,7 +108,7 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Read
     if split == "all":
         if not path:
             raise InputError("--split all goes with --data. Give a folder or .zip of images.")
-        return Readable(open_files(path)), summary
+        return Readable(open_source(path)), summary
     data = ConfigDict(trained.config["data"])
     data.path = path or data.path
-    return Readable(open_splits(data)[split]), summary
+    return Readable(open_splits(data)[split], data.max_rejected), summary

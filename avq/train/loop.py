@@ -11,12 +11,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from avq import losses, parallel
-from avq.checkpoint import CONFIG, DATASET, Checkpoints, read_json, write_json
+from avq.checkpoint import CONFIG, DATASET, Checkpoints
 from avq.config import refused_values, require_same
 from avq.data.dataset import Dataset, open_dataset
 from avq.data.pipeline import prefetch, train_batches
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
+from avq.json_files import read_json, write_json
 from avq.train.interval import Interval
 from avq.train.profile import Profile
 from avq.train.state import TrainState
@@ -131,13 +132,8 @@ class _Run:
 
     def go(self, state: TrainState, start: int, profile: int) -> int:
         config, steps = self.config, self.config.train.steps
-        batches = train_batches(
-            self.dataset.train,
-            image_size=config.data.image_size,
-            batch_size=config.data.batch_size,
-            seed=config.seed,
-        )
-        stream = prefetch(batches, start)
+        batches = train_batches(self.dataset.train, config.data, seed=config.seed)
+        stream = parallel.placed_ahead(prefetch(batches, start, config.data.workers), self.mesh)
         self.writer, self.progress = Writer(self.run, start), Progress(start, steps)
         self.profile = Profile(self.run / "profile", start, profile)
         try:
@@ -165,7 +161,7 @@ class _Run:
             self.profile.before(done)
             with interval.waiting():
                 batch = next(stream)
-            state, metrics = self.step(state, parallel.place(batch, self.mesh))
+            state, metrics = self.step(state, batch)
             self.profile.after(done, metrics)
             interval.add(metrics)
             self.progress.advance()

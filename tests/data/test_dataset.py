@@ -9,9 +9,10 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from avq.data.dataset import Readable, open_dataset, open_splits, pixel_statistics
+from avq.data.dataset import Readable, open_dataset, pixel_statistics
 from avq.data.images import UnreadableImage
-from avq.data.sources import open_files
+from avq.data.prepare import prepare
+from avq.data.sources import open_source, open_splits
 from avq.errors import InputError
 
 SIZE = 8
@@ -36,7 +37,13 @@ class Numbered:
 
 
 def settings(path, **more):
-    values = {"image_size": SIZE, "batch_size": 4, "split": 0.8, "split_seed": 3}
+    values = {
+        "image_size": SIZE,
+        "batch_size": 4,
+        "split": 0.8,
+        "split_seed": 3,
+        "max_rejected": 0.01,
+    }
     return ConfigDict({**values, "path": str(path), **more})
 
 
@@ -52,7 +59,7 @@ def folder(tmp_path):
 
 
 def test_unreadable_images_are_named_skipped_and_counted(caplog):
-    images = Readable(Numbered(5, broken=(1, 3)))
+    images = Readable(Numbered(5, broken=(1, 3)), max_rejected=0.5)
     with caplog.at_level(logging.WARNING, "avq"):
         read = [images[i] for i in (0, 1, 2, 3, 4, 1, 3)]
     assert [image is None for image in read] == [False, True, False, True, False, True, True]
@@ -65,12 +72,37 @@ def test_unreadable_images_are_named_skipped_and_counted(caplog):
 
 @pytest.mark.parametrize(("index", "found"), [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)])
 def test_nearest_is_the_next_readable_image_round_the_end(index, found):
-    images = Readable(Numbered(5, broken=(0, 1, 3, 4)))
+    images = Readable(Numbered(5, broken=(0, 1, 3, 4)), max_rejected=0.8)
     np.testing.assert_array_equal(images.nearest(index), found)
 
 
+def test_more_unreadable_images_than_allowed_stop_with_the_list():
+    images = Readable(Numbered(200, broken=(7, 8, 9)))  # 1% of them may be
+    assert images[7] is None
+    assert images[8] is None
+    assert images[7] is None
+    with pytest.raises(InputError) as error:
+        images[9]
+    message = str(error.value)
+    assert message.startswith("3 of 200 images are unreadable, more than data.max_rejected=0.01")
+    assert "image 7 (out of ink); image 8 (out of ink); image 9 (out of ink)" in message
+
+
+def test_images_used_as_they_were_prepared_have_the_statistics_of_all_of_them(folder, tmp_path):
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, seed=3)
+    summary = open_dataset(settings(tmp_path / "prepared")).summary
+    assert summary.counts == {"train": 8, "test": 2}
+    assert summary.pixel_mean == about["pixel_mean"]
+    assert summary.pixel_variance == about["pixel_variance"]
+    measured = open_dataset(settings(folder)).summary
+    np.testing.assert_allclose(summary.pixel_mean, measured.pixel_mean, rtol=1e-9)
+    np.testing.assert_allclose(summary.pixel_variance, measured.pixel_variance, rtol=1e-9)
+    smaller = open_dataset(settings(tmp_path / "prepared", image_size=4)).summary
+    assert smaller.pixel_variance != about["pixel_variance"]
+
+
 def test_nothing_readable_is_refused_with_an_image_named():
-    images = Readable(Numbered(3, broken=range(3)))
+    images = Readable(Numbered(3, broken=range(3)), max_rejected=1.0)
     with pytest.raises(InputError, match=r"none of the 3 images is readable, image 0 among them"):
         images.nearest(1)
 
@@ -97,7 +129,7 @@ def test_pixel_statistics_are_those_of_all_pixels(folder):
             crop = image.crop((left, top, left + side, top + side))
             squares.append(np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS)))
     pixels = np.stack(squares).astype(np.float64) / 127.5 - 1
-    mean, variance = pixel_statistics(Readable(open_files(str(folder))), SIZE)
+    mean, variance = pixel_statistics(Readable(open_source(str(folder))), SIZE)
     np.testing.assert_allclose(mean, pixels.mean(), rtol=1e-9)
     np.testing.assert_allclose(variance, pixels.var(), rtol=1e-9)
 
@@ -122,7 +154,7 @@ def test_unreadable_training_images_are_kept_in_the_summary(folder):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((folder / "0.png").read_bytes())
     (folder / "split" / "train" / "b.png").write_bytes(b"")
-    dataset = open_dataset(settings(folder / "split", batch_size=2))
+    dataset = open_dataset(settings(folder / "split", batch_size=2, max_rejected=0.4))
     assert dataset.summary.counts == {"train": 3, "test": 1}
     assert [entry["name"] for entry in dataset.summary.rejected] == ["train/b.png"]
     assert "0 bytes" in dataset.summary.rejected[0]["reason"]
@@ -176,7 +208,7 @@ def test_unreadable_images_do_not_fill_a_batch(folder):
     path = folder / open_dataset(settings(folder)).train.source.name(2)
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"7 readable training images are fewer"):
-        open_dataset(settings(folder, batch_size=8))
+        open_dataset(settings(folder, batch_size=8, max_rejected=0.2))
 
 
 def test_missing_path_names_the_variant_that_needs_none():

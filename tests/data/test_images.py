@@ -12,7 +12,9 @@ from avq.data.images import (
     UnreadableImage,
     centre_square,
     decode,
+    encode,
     random_colours,
+    random_crop,
     random_flip,
     random_square,
 )
@@ -52,11 +54,46 @@ def test_palette_file_is_decoded_to_the_colours_of_its_palette():
     np.testing.assert_array_equal(decode(encoded(image)), palette[indices])
 
 
-def test_alpha_channel_is_dropped():
+def test_transparent_parts_are_white_and_others_as_they_are():
     pixels = noise(5, 7)
-    alpha = np.full((5, 7, 1), 255, np.uint8)
+    alpha = np.zeros((5, 7, 1), np.uint8)
+    alpha[:, :3] = 255
     image = Image.fromarray(np.concatenate([pixels, alpha], axis=-1))
-    np.testing.assert_array_equal(decode(encoded(image)), pixels)
+    expected = np.where(alpha, pixels, 255)
+    np.testing.assert_array_equal(decode(encoded(image)), expected)
+
+
+def test_transparent_colour_of_a_palette_is_white():
+    image = Image.fromarray(np.array([[0, 1], [1, 2]], np.uint8))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    expected = [[[10, 20, 30], [255] * 3], [[255] * 3, [70, 80, 90]]]
+    np.testing.assert_array_equal(decode(encoded(image, transparency=1)), expected)
+
+
+@pytest.mark.parametrize("file_format", ["png", "tiff"])
+def test_sixteen_bits_become_eight_and_are_not_clipped(file_format):
+    gray = np.array([[0, 1000, 32896], [65535, 257, 40000]], np.uint16)
+    decoded = decode(encoded(Image.fromarray(gray), file_format))
+    np.testing.assert_array_equal(decoded, np.round(gray / 257)[..., None].repeat(3, axis=-1))
+
+
+def test_of_an_animation_the_first_picture_is_taken():
+    first, second = Image.new("RGB", (6, 4), "red"), Image.new("RGB", (6, 4), "blue")
+    data = encoded(first, "gif", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(decode(data), np.asarray(first))
+
+
+def test_damaged_exif_does_not_cost_the_picture():
+    pixels = noise(5, 7)
+    data = encoded(Image.fromarray(pixels), exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    np.testing.assert_array_equal(decode(data), pixels)
+
+
+@pytest.mark.parametrize("name", ["a/b.jpg", "two\nlines\x00", "\u00e9\u6f22 #1", "x" * 5000, ""])
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1)])
+def test_encoded_image_is_decoded_to_the_same_pixels(name, shape):
+    pixels = noise(*shape)
+    np.testing.assert_array_equal(decode(encode(pixels, name)), pixels)
 
 
 def test_cmyk_jpeg_becomes_rgb():
@@ -97,12 +134,33 @@ def test_bytes_that_are_no_whole_image_are_unreadable_with_a_reason(data, reason
         decode(data)
 
 
-@pytest.mark.parametrize("limit", [20, 60], ids=["Pillow would raise", "Pillow would only warn"])
-def test_decompression_bomb_is_refused(monkeypatch, limit):
-    data = encoded(Image.fromarray(noise(8, 8)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(UnreadableImage, match=r"64 pixels\) exceeds limit"):
-        decode(data)
+def test_pixels_of_no_known_range_are_refused():
+    with pytest.raises(UnreadableImage, match="floating-point"):
+        decode(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "tiff"))
+    with pytest.raises(UnreadableImage, match="more than 16 bits"):
+        decode(encoded(Image.fromarray(np.full((4, 4), 70000, np.int32)), "tiff"))
+
+
+def test_formats_that_start_other_programs_are_not_tried():
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n"
+    with Image.open(io.BytesIO(postscript)) as image:
+        assert image.format == "EPS"
+    with pytest.raises(UnreadableImage, match="no known image format"):
+        decode(postscript)
+
+
+@pytest.mark.parametrize("side", [30_000, 9_500], ids=["Pillow would raise", "Pillow would warn"])
+def test_decompression_bomb_is_refused(side):
+    bomb = encoded(Image.new("1", (side, side)))
+    assert len(bomb) < 1 << 18
+    with pytest.raises(UnreadableImage, match=r"exceeds limit|too many"):
+        decode(bomb)
+
+
+def test_limit_of_pixels_does_not_depend_on_pillows(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pytest.raises(UnreadableImage, match="9500x9500 pixels are too many"):
+        decode(encoded(Image.new("1", (9500, 9500))))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +210,29 @@ def test_random_squares_zoom_out_up_to_four_times():
     assert min(spans) < 1.1
     assert 3.5 < max(spans) < 4.2
     assert 1.7 < np.median(spans) < 2.3  # log-uniform: half of them on either side of 2
+
+
+def test_random_crops_lie_anywhere_and_are_no_smaller_than_asked():
+    image = places(100, 140)
+    corners, sides = [], []
+    for seed in range(300):
+        view = random_crop(image, 10, np.random.default_rng(seed), smallest=0.5)
+        chex.assert_shape(view, (10, 10, 3))
+        top, left = view[0, 0, :2].astype(int)
+        sides.append((int(view[-1, 0, 0]) - top) * 10 / 9)
+        corners.append((top, left))
+    assert 46 < min(sides) < 55
+    assert 92 < max(sides) < 103
+    assert np.min(corners) < 8
+    assert np.max(corners, axis=0)[1] > 75
+
+
+def test_smallest_crop_of_one_moves_along_the_longer_side_alone():
+    views = [
+        random_crop(places(10, 13), 10, np.random.default_rng(s), smallest=1.0) for s in range(40)
+    ]
+    assert {int(view[0, 0, 0]) for view in views} == {0}
+    assert {int(view[0, 0, 1]) for view in views} == {0, 1, 2, 3}
 
 
 def test_random_colours_permute_dim_or_invert_half_of_the_time():

@@ -1,5 +1,7 @@
 """Streams: which image stands in which batch."""
 
+from types import SimpleNamespace
+
 import chex
 import numpy as np
 import pytest
@@ -42,8 +44,9 @@ class Augmented(Numbered):
         return np.random.default_rng(index).integers(0, 256, (20, 30, 3)).astype(np.uint8)
 
 
-def batches_of(source, *, seed=0, batch_size=4):
-    return train_batches(Readable(source), image_size=SIZE, batch_size=batch_size, seed=seed)
+def batches_of(source, *, seed=0, batch_size=4, host=0, hosts=1, min_crop=1.0, flip=True):
+    data = SimpleNamespace(image_size=SIZE, batch_size=batch_size, min_crop=min_crop, flip=flip)
+    return train_batches(Readable(source, 1.0), data, seed=seed, host=host, hosts=hosts)
 
 
 def numbers(batch):
@@ -116,10 +119,16 @@ def test_unreadable_training_images_are_replaced_by_the_next_ones():
 
 @pytest.mark.parametrize(
     ("n", "broken", "sizes"),
-    [(10, (), [4, 4, 2]), (8, (), [4, 4]), (3, (), [3]), (10, (0, 5, 9), [4, 3]), (2, (0, 1), [])],
+    [
+        (10, (), [4, 4, 2]),
+        (8, (), [4, 4]),
+        (3, (), [3]),
+        (10, (0, 5, 9), [3, 3, 1]),
+        (2, (0, 1), [0]),
+    ],
 )
 def test_evaluation_holds_every_readable_image_once_in_order(n, broken, sizes):
-    source = Readable(Numbered(n, broken))
+    source = Readable(Numbered(n, broken), 1.0)
     batches = list(eval_batches(source, image_size=SIZE, batch_size=4))
     for images, mask in batches:
         chex.assert_shape(images, (4, SIZE, SIZE, 3))
@@ -129,6 +138,42 @@ def test_evaluation_holds_every_readable_image_once_in_order(n, broken, sizes):
     expected = [i for i in range(n) if i not in broken]
     np.testing.assert_array_equal(np.concatenate([[], *seen]), expected)
     assert not any(numbers(images)[1].any() for images, _ in batches)
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_feed_the_parts_of_one_and_the_same_batch(hosts):
+    whole = batches_of(Augmented(10), batch_size=8)
+    parts = [batches_of(Augmented(10), batch_size=8, host=h, hosts=hosts) for h in range(hosts)]
+    for step in range(4):
+        chex.assert_shape([part[step] for part in parts], (8 // hosts, SIZE, SIZE, 3))
+        joined = np.concatenate([part[step] for part in parts])
+        np.testing.assert_array_equal(joined, whole[step])
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_evaluate_every_image_once_in_as_many_batches(hosts):
+    source = Readable(Numbered(11, broken=(5,)), 1.0)
+    shared = {"image_size": SIZE, "batch_size": 4, "hosts": hosts}
+    streams = [list(eval_batches(source, **shared, host=host)) for host in range(hosts)]
+    assert [len(stream) for stream in streams] == [3] * hosts
+    seen = [n for stream in streams for images, mask in stream for n in numbers(images[mask])[0]]
+    assert sorted(seen) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_worker_processes_do_not_change_the_stream(workers):
+    expected = take(prefetch(batches_of(Augmented(10)), 2), 6)
+    chex.assert_trees_all_equal(take(prefetch(batches_of(Augmented(10)), 2, workers), 6), expected)
+
+
+def test_flips_and_crops_are_choices():
+    plain = batches_of(Numbered(10), flip=False, batch_size=10)
+    assert not any(numbers(plain[step])[1].any() for step in range(5))
+    source = Augmented(3)
+    source.augment = False
+    centres, cropped = (batches_of(source, min_crop=m, flip=False) for m in (1.0, 0.5))
+    assert len({row.tobytes() for step in range(6) for row in centres[step]}) == 3
+    assert len({row.tobytes() for step in range(6) for row in cropped[step]}) == 24
 
 
 def test_padded_rows_stand_behind_the_real_ones():

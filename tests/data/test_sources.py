@@ -1,7 +1,11 @@
 """Folders, zips and embedded photographs: which images there are and how they are split."""
 
 import io
+import os
+import pickle
+import warnings
 import zipfile
+from types import SimpleNamespace
 
 import chex
 import numpy as np
@@ -9,9 +13,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from avq.data import sources
 from avq.data.images import UnreadableImage
-from avq.data.sources import Photographs, open_files, split_files
+from avq.data.sources import Photographs, Subset, base, open_source, open_splits, split_rows
 from avq.errors import InputError
 
 
@@ -43,14 +46,20 @@ def write(request, tmp_path):
     return lambda files: write_zip(tmp_path / "images.zip", files)
 
 
+def split(source, share=0.8, seed=0):
+    """Names by split."""
+    rows = split_rows(source, share, seed)
+    return {part: [source.name(int(i)) for i in found] for part, found in rows.items()}
+
+
 def named(names):
     return {name: png(i) for i, name in enumerate(names)}
 
 
 def test_folder_and_zip_give_the_same_names_and_pixels(tmp_path):
     files = named(["b/2.png", "a.PNG", "b/c/1.png"])
-    folder = open_files(write_folder(tmp_path / "images", files))
-    archive = open_files(write_zip(tmp_path / "images.zip", files))
+    folder = open_source(write_folder(tmp_path / "images", files))
+    archive = open_source(write_zip(tmp_path / "images.zip", files))
     assert folder.names == archive.names == sorted(files)
     assert [folder.name(i) for i in range(len(folder))] == folder.names
     for i, name in enumerate(folder.names):
@@ -62,54 +71,107 @@ def test_folder_and_zip_give_the_same_names_and_pixels(tmp_path):
 def test_hidden_files_resource_forks_and_other_files_are_left_out(write):
     files = named(["a.png", ".b.png", ".git/c.png", "__MACOSX/a.png", "x/__MACOSX/._a.png"])
     path = write({**files, "notes.txt": b"words", "x/png": b"no suffix"})
-    assert open_files(path).names == ["a.png"]
+    assert open_source(path).names == ["a.png"]
 
 
 @pytest.mark.parametrize("top", ["", "faces/", "faces/v1/"])
 def test_own_train_and_test_folders_are_the_split(write, top):
     names = [f"{top}{name}" for name in ("train/a.png", "train/x/b.png", "test/c.png")]
-    parts = split_files(open_files(write(named(names))), 0.5, 0)
-    assert parts["train"].names == names[:2]
-    assert parts["test"].names == names[2:]
-    np.testing.assert_array_equal(parts["test"][0][0, 0], [2, 0, 253])
+    source = open_source(write(named(names)))
+    assert split(source) == {"train": names[:2], "test": names[2:]}
+    test = Subset(source, split_rows(source, 0.5, 0)["test"])
+    assert (len(test), test.name(0), test.augment) == (1, names[2], False)
+    np.testing.assert_array_equal(test[0][0, 0], [2, 0, 253])
+
+
+@pytest.mark.parametrize(
+    ("folders", "held_out"), [(("val",), "val"), (("val", "test"), "test"), (("valid",), "valid")]
+)
+def test_validation_images_are_held_out_where_there_are_no_test_images(write, folders, held_out):
+    names = [f"{folder}/{i}.png" for folder in ("train", *folders) for i in range(2)]
+    assert split(open_source(write(named(names)))) == {
+        "train": ["train/0.png", "train/1.png"],
+        "test": [f"{held_out}/0.png", f"{held_out}/1.png"],
+    }
 
 
 def test_folder_called_train_alone_is_split_at_random(write):
-    files = open_files(write(named([f"train/{i}.png" for i in range(5)])))
-    parts = split_files(files, 0.8, 0)
+    parts = split(open_source(write(named([f"train/{i}.png" for i in range(5)]))))
     assert (len(parts["train"]), len(parts["test"])) == (4, 1)
 
 
 def test_split_by_seed_is_disjoint_complete_and_deterministic(write):
-    files = open_files(write(named([f"{i:02d}.png" for i in range(20)])))
-    parts, again = split_files(files, 0.8, 1967), split_files(files, 0.8, 1967)
-    other = split_files(files, 0.8, 1968)
+    source = open_source(write(named([f"{i:02d}.png" for i in range(20)])))
+    parts, again, other = (split(source, 0.8, seed) for seed in (1967, 1967, 1968))
     assert [len(parts["train"]), len(parts["test"])] == [16, 4]
-    assert sorted(parts["train"].names + parts["test"].names) == files.names
-    assert parts["test"].names == again["test"].names
-    assert parts["train"].names == again["train"].names
-    assert parts["test"].names != other["test"].names
-    for part in parts.values():
-        for i, name in enumerate(part.names):
-            assert part[i][0, 0, 0] == int(name[:2])
+    assert sorted(parts["train"] + parts["test"]) == source.names
+    assert parts == again
+    assert parts["test"] != other["test"]
+    assert all(names == sorted(names) for names in parts.values())
+
+
+def test_symbolic_links_are_followed_and_loops_are_not_entered_again(tmp_path):
+    write_folder(tmp_path / "far", named(["a.png", "b/c.png"]))
+    images = tmp_path / "images"
+    write_folder(images, named(["0.png"]))
+    (images / "linked").symlink_to(tmp_path / "far")
+    (images / "linked" / "b" / "up").symlink_to(images)
+    (images / "self.png").symlink_to(images / "self.png")
+    source = open_source(str(images))
+    assert source.names == ["0.png", "linked/a.png", "linked/b/c.png", "self.png"]
+    assert source[2].shape == (2, 3, 3)
+    with pytest.raises(UnreadableImage, match="symbolic links"):
+        source[3]
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UnreadableImage, match="not a regular file"):
+        open_source(str(tmp_path))[0]
+
+
+def test_names_are_kept_whatever_is_in_them(write):
+    names = ["\u6f22\u5b57 \u00e9.png", "a" * 200 + ".png", "b#[0:3] '\"%s.png", "c/\n.png"]
+    source = open_source(write(named(names)))
+    assert source.names == sorted(names)
+    assert len({source[i].tobytes() for i in range(4)}) == 4
+
+
+def test_members_of_one_name_are_each_read_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("images.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own, of the duplicate
+        for value, name in enumerate(["a.png", "a.png", "../../out.png", "/abs.png"]):
+            archive.writestr(name, png(value))
+    source = open_source("images.zip")
+    read = {source[i][0, 0, 0]: source.name(i) for i in range(4)}
+    assert read == {0: "a.png", 1: "a.png", 2: "../../out.png", 3: "/abs.png"}
+    assert [path.name for path in tmp_path.iterdir()] == ["images.zip"]
+
+
+def test_a_source_can_be_sent_to_another_process(write):
+    source = open_source(write(named(["a.png", "b.png"])))
+    sent = pickle.loads(pickle.dumps(source))
+    assert sent.names == source.names
+    chex.assert_trees_all_equal([sent[0], sent[1]], [source[0], source[1]])
 
 
 def test_damaged_and_missing_members_are_unreadable(tmp_path):
-    folder = open_files(write_folder(tmp_path / "images", named(["a.png"])))
+    folder = open_source(write_folder(tmp_path / "images", named(["a.png"])))
     (tmp_path / "images" / "a.png").unlink()
     path = write_zip(tmp_path / "images.zip", named(["a.png"]))
     content = bytearray((tmp_path / "images.zip").read_bytes())
     at = content.index(b"IDAT")
     content[at + 6] ^= 0xFF  # the checksum of the member no longer holds
     (tmp_path / "images.zip").write_bytes(content)
-    for files in (folder, open_files(path)):
+    for files in (folder, open_source(path)):
         with pytest.raises(UnreadableImage, match=r"No such file|Bad CRC-32"):
             files[0]
 
 
 def test_huge_file_is_refused_without_reading_it(write, monkeypatch):
-    files = open_files(write(named(["a.png"])))
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10)
+    files = open_source(write(named(["a.png"])))
+    monkeypatch.setattr(base, "MAX_FILE_BYTES", 10)
     with pytest.raises(UnreadableImage, match="larger than"):
         files[0]
 
@@ -137,12 +199,16 @@ def no_images(folder):
     ],
 )
 def test_path_without_images_is_refused_in_one_line_that_says_what_to_do(tmp_path, make, message):
-    with pytest.raises(InputError, match=f"data.path: {message}") as error:
-        open_files(str(make(tmp_path)))
-    assert str(error.value).endswith(
-        "Give a folder or .zip of images, or use :tiny, which needs none."
-    )
+    with pytest.raises(InputError, match=message) as error:
+        open_source(str(make(tmp_path)))
+    assert "Give a folder or .zip of images" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_configs_path_is_named_as_such(tmp_path):
+    data = SimpleNamespace(path=str(tmp_path / "nowhere"), split=0.8, split_seed=0)
+    with pytest.raises(InputError, match=r"^data\.path: no such file or folder"):
+        open_splits(data)
 
 
 def test_test_photographs_are_other_ones_than_the_training_ones():

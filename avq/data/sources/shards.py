@@ -1,0 +1,177 @@
+"""Sets of images in a few large files: ArrayRecord, and Parquet as the hubs publish image sets."""
+
+import re
+import threading
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordReader
+from jaxtyping import Int
+
+from avq.data.images import UnreadableImage
+from avq.data.sources.base import EncodedImages, require_bounded
+from avq.errors import InputError
+
+SPLITS = ("train", "test", "val", "valid", "validation")
+ROW_GROUPS_KEPT = 2
+
+
+class Shards(EncodedImages):
+    """Rows of files.
+
+    Attributes:
+        path: the folder of the files.
+        files: relative to it, and the number of rows of each.
+    """
+
+    def __init__(self, path: str, files: Sequence[tuple[str, int]]) -> None:
+        self.path = path
+        self.files = list(files)
+        self._ends = np.cumsum([count for _, count in self.files], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self.files else 0
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Number of the file, and row in it."""
+        file = int(np.searchsorted(self._ends, index, side="right"))
+        return file, index - int(self._ends[file]) + self.files[file][1]
+
+    def name(self, index: int) -> str:
+        file, row = self.place(index)
+        return f"{self.files[file][0]}#{row}"
+
+    @abstractmethod
+    def read(self, index: int) -> bytes: ...
+
+    def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
+        """Rows by split, which is the first word of a file's name or the name of its folder."""
+        rows: dict[str, list[np.ndarray]] = {}
+        for (file, count), end in zip(self.files, self._ends, strict=True):
+            rows.setdefault(_split_of(file), []).append(np.arange(end - count, end))
+        return {name: np.concatenate(found) for name, found in rows.items()}
+
+
+class ArrayRecords(Shards):
+    """Records that each are an image file. Each record has a checksum, so that damage is seen.
+
+    Args:
+        counts: records by file where they are known; otherwise every file is opened.
+    """
+
+    def __init__(
+        self, path: str, files: Sequence[str], counts: Mapping[str, int] | None = None
+    ) -> None:
+        counted = [
+            (file, counts[file] if counts is not None else _records(Path(path, file)))
+            for file in files
+        ]
+        super().__init__(path, counted)
+        # Files that hold nothing would stand in the way of those after them.
+        self._records = ArrayRecordDataSource(
+            [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
+        )
+
+    def read(self, index: int) -> bytes:
+        return self._records[index]
+
+
+class Parquet(Shards):
+    """The hubs' image sets: a column of `{bytes, path}`, or of bytes.
+
+    A row is read together with its row group, of which the last two are kept: reading in order is
+    fast, at random it is slow.
+    """
+
+    def __init__(self, path: str, files: Sequence[str]) -> None:
+        self._opened = [_open_parquet(Path(path, file)) for file in files]
+        super().__init__(
+            path, [(f, p.metadata.num_rows) for f, p in zip(files, self._opened, strict=True)]
+        )
+        self._columns = [
+            _image_column(file, Path(path, name))
+            for name, file in zip(files, self._opened, strict=True)
+        ]
+        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._lock = threading.Lock()  # a ParquetFile is not made for several threads
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Parquet, (self.path, [file for file, _ in self.files])
+
+    def read(self, index: int) -> bytes:
+        file, row = self.place(index)
+        metadata = self._opened[file].metadata
+        group = 0
+        while row >= (rows := metadata.row_group(group).num_rows):
+            group, row = group + 1, row - rows
+        value = self._column(file, group)[row].as_py()
+        if isinstance(value, dict):
+            value = value.get("bytes")
+        if not value:
+            raise UnreadableImage("the row has no bytes")
+        require_bounded(len(value))
+        return value
+
+    def _column(self, file: int, group: int) -> Any:
+        with self._lock:
+            if (file, group) not in self._groups:
+                while len(self._groups) >= ROW_GROUPS_KEPT:
+                    self._groups.popitem(last=False)
+                column = self._columns[file]
+                table = self._opened[file].read_row_group(group, columns=[column])
+                self._groups[file, group] = table.column(column)
+            self._groups.move_to_end((file, group))
+            return self._groups[file, group]
+
+
+def _records(path: Path) -> int:
+    try:
+        reader = ArrayRecordReader(str(path))
+        count = reader.num_records()
+        reader.close()  # raises what went wrong when it was opened
+    except RuntimeError as error:
+        raise InputError(f"{str(path)!r} is no whole ArrayRecord file ({_line(error)}).") from error
+    return count
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _open_parquet(path: Path) -> Any:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise InputError(
+            f"{str(path)!r}: reading Parquet needs pyarrow. Run: pip install 'avq[parquet]'"
+        ) from None
+    try:
+        return parquet.ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{str(path)!r} is no whole Parquet file ({_line(error)}).") from error
+
+
+def _image_column(file: Any, path: Path) -> str:
+    """The column that holds images: `image` if there is one, else the first of a fitting type."""
+    from pyarrow import types
+
+    def fits(kind: Any) -> bool:
+        if types.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0
+        return types.is_binary(kind) or types.is_large_binary(kind)
+
+    columns = [field.name for field in file.schema_arrow if fits(field.type)]
+    if not columns:
+        raise InputError(f"{str(path)!r} has no column of images ({{bytes, path}}, or bytes).")
+    return "image" if "image" in columns else columns[0]
+
+
+def _split_of(file: str) -> str:
+    path = PurePosixPath(file)
+    first = re.split(r"[^a-z]", path.name.lower(), maxsplit=1)[0]
+    return first if first in SPLITS else path.parent.name

@@ -1,0 +1,242 @@
+"""Prepared data sets: the images in them, what is counted, and that no interruption shows."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avq.data import prepare as module
+from avq.data.images import centre_square
+from avq.data.prepare import prepare
+from avq.data.sources import open_source, split_rows
+from avq.errors import InputError
+
+SIZE = 8
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty-three images of noise; the last is a near copy of the first."""
+    path = tmp_path / "images"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(22):
+        pixels = rng.integers(0, 256, (*rng.integers(8, 20, 2), 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(path / f"{i:02d}.png")
+    with Image.open(path / "00.png") as first:
+        first.point(lambda v: v // 2).save(path / "22.png")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "IMAGES_PER_SHARD", 4)
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def squares(path, split, seed=1967):
+    source = open_source(str(path))
+    rows = split_rows(source, 0.8, seed)[split]
+    return np.stack([centre_square(source[int(row)], SIZE) for row in rows])
+
+
+def test_training_from_it_sees_the_images_that_the_source_gives(folder, tmp_path):
+    target = tmp_path / "prepared"
+    about = prepare(str(folder), target, size=SIZE)
+    assert about["counts"] == {"train": 18, "test": 5}
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(squares(target, split), squares(folder, split))
+    assert json.loads((target / "dataset.json").read_text()) == about
+    assert [shard["images"] for shard in about["shards"]] == [4, 4, 4, 4, 2, 4, 1]
+    assert set(digests(target)) == {"dataset.json", *(s["file"] for s in about["shards"])}
+
+
+def test_statistics_are_those_of_all_training_pixels(folder, tmp_path):
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    pixels = squares(folder, "train").astype(np.float64) / 127.5 - 1
+    np.testing.assert_allclose(about["pixel_mean"], pixels.mean(), rtol=1e-12)
+    np.testing.assert_allclose(about["pixel_variance"], pixels.var(), rtol=1e-12)
+    np.testing.assert_allclose(about["pixel_std"], pixels.std(), rtol=1e-12)
+    np.testing.assert_allclose(about["channels"]["mean"], pixels.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(about["channels"]["variance"], pixels.var((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(about["channels"]["std"], pixels.std((0, 1, 2)), rtol=1e-12)
+
+
+def test_own_split_is_kept(folder, tmp_path):
+    for i in range(22):
+        part = folder / ("test" if i % 3 == 0 else "train")
+        part.mkdir(exist_ok=True)
+        (folder / f"{i:02d}.png").rename(part / f"{i:02d}.png")
+    (folder / "22.png").unlink()
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    assert about["counts"] == {"train": 14, "test": 8}
+    np.testing.assert_array_equal(squares(tmp_path / "prepared", "test"), squares(folder, "test"))
+
+
+def test_workers_do_not_change_a_byte(folder, tmp_path):
+    for workers in (1, 2):
+        prepare(str(folder), tmp_path / str(workers), size=SIZE, workers=workers)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+
+
+@pytest.mark.parametrize("images", [0, 1, 4, 9, 18, 20, 22])
+def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(folder, tmp_path, images):
+    class Interrupted(BaseException):
+        pass
+
+    done = []
+
+    def interrupt(count):
+        done.append(count)
+        if sum(done) > images:
+            raise Interrupted
+
+    prepare(str(folder), tmp_path / "whole", size=SIZE)
+    target = tmp_path / "prepared"
+    with pytest.raises(Interrupted):
+        prepare(str(folder), target, size=SIZE, each=interrupt)
+    with pytest.raises(InputError, match="is not finished"):
+        open_source(str(target))
+    again = []
+    prepare(str(folder), target, size=SIZE, each=again.append)
+    assert digests(target) == digests(tmp_path / "whole")
+    whole = np.cumsum([4, 4, 4, 4, 2, 4, 1]) <= images  # shards, which are kept
+    assert len([count for count in again if count > 1]) == whole.sum()
+
+
+def test_finished_one_is_left_alone(folder, tmp_path):
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "prepared").iterdir()}
+    again = []
+    assert prepare(str(folder), tmp_path / "prepared", size=SIZE, each=again.append) == about
+    assert again == []
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "prepared").iterdir()}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_settings_or_images_are_refused(folder, tmp_path, finished):
+    target = tmp_path / "prepared"
+    prepare(str(folder), target, size=SIZE)
+    if not finished:
+        (target / "unfinished").mkdir()
+        about = json.loads((target / "dataset.json").read_text())
+        (target / "unfinished" / "settings.json").write_text(json.dumps(about))
+    before = digests(target)
+    with pytest.raises(InputError, match="was begun with another size and seed"):
+        prepare(str(folder), target, size=16, seed=3)
+    (folder / "new.png").write_bytes((folder / "00.png").read_bytes())
+    with pytest.raises(InputError, match="was begun with another source"):
+        prepare(str(folder), target, size=SIZE)
+    assert digests(target) == before
+
+
+def test_folder_that_holds_something_else_is_refused(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("words")
+    for target in (tmp_path / "other", tmp_path / "other" / "thesis.txt"):
+        with pytest.raises(InputError, match="is not an empty folder"):
+            prepare(str(folder), target, size=SIZE)
+
+
+def test_unreadable_files_are_listed_with_reasons_and_left_out(folder, tmp_path):
+    (folder / "03.png").write_bytes(b"words")
+    (folder / "11.png").write_bytes(b"")
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, max_rejected=0.1)
+    assert {entry["name"]: entry["reason"] for entry in about["rejected"]} == {
+        "03.png": "5 bytes: no known image format",
+        "11.png": "0 bytes: no known image format",
+    }
+    assert sum(about["counts"].values()) == 21
+    assert len(open_source(str(tmp_path / "prepared"))) == 21
+
+
+def test_too_many_unreadable_files_stop_it_and_mended_ones_are_taken(folder, tmp_path):
+    prepare(str(folder), tmp_path / "whole", size=SIZE)
+    good = {name: (folder / name).read_bytes() for name in ("03.png", "11.png")}
+    for name in good:
+        (folder / name).write_bytes(b"words")
+    target = tmp_path / "prepared"
+    with pytest.raises(InputError, match=r"2 of 23 images are unreadable.*03\.png.*11\.png"):
+        prepare(str(folder), target, size=SIZE, max_rejected=0.05)
+    for name, data in good.items():
+        (folder / name).write_bytes(data)
+    prepare(str(folder), target, size=SIZE, max_rejected=0.05)
+    assert digests(target) == digests(tmp_path / "whole")
+
+
+def test_near_duplicates_across_the_split_are_named(folder, tmp_path):
+    for seed in range(20):
+        source = open_source(str(folder))
+        rows = split_rows(source, 0.8, seed)
+        sides = {split: {source.name(int(r)) for r in found} for split, found in rows.items()}
+        if "00.png" in sides["train"] and "22.png" in sides["test"]:
+            break
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, seed=seed)
+    assert about["near_duplicates"] == {
+        "pairs": 1,
+        "first": [{"train": "00.png", "test": "22.png"}],
+    }
+
+
+def test_full_disk_is_one_line_and_the_same_command_goes_on(folder, tmp_path, monkeypatch):
+    prepare(str(folder), tmp_path / "whole", size=SIZE)
+    replace, calls = module.os.replace, []
+
+    def full(*paths):
+        calls.append(paths)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+        replace(*paths)
+
+    monkeypatch.setattr(module.os, "replace", full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+        prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "IMAGES_PER_SHARD", 4)
+    prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    assert digests(tmp_path / "prepared") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "shards", [[{"file": "../a.array_record", "images": 1}], [{"file": "/etc/passwd", "images": 1}]]
+)
+def test_prepared_set_that_names_files_elsewhere_is_refused(tmp_path, shards):
+    (tmp_path / "dataset.json").write_text(json.dumps({"shards": shards}))
+    with pytest.raises(InputError, match="names a file elsewhere"):
+        open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("shards", [None, 3, [{"file": "a"}], [{"file": "a", "images": "many"}]])
+def test_damaged_description_is_refused(tmp_path, shards):
+    (tmp_path / "dataset.json").write_text(json.dumps({"shards": shards}))
+    with pytest.raises(InputError, match=r"dataset\.json is damaged"):
+        open_source(str(tmp_path))
+
+
+def test_lost_or_truncated_shard_costs_its_images_alone(folder, tmp_path):
+    target = tmp_path / "prepared"
+    about = prepare(str(folder), target, size=SIZE)
+    lost, cut = (about["shards"][i]["file"] for i in (0, 2))
+    (target / lost).unlink()
+    (target / cut).write_bytes((target / cut).read_bytes()[:-7])
+    source = open_source(str(target))
+    readable = []
+    for i in range(len(source)):
+        try:
+            source[i]
+            readable.append(source.name(i).split("#")[0])
+        except module.UnreadableImage:
+            assert source.name(i).startswith((lost, cut))
+    assert len(readable) == 23 - 8
+    assert not {lost, cut} & set(readable)
+    shutil.rmtree(target)
