@@ -188,7 +188,7 @@ def test_photographs_stand_in_where_no_data_is_named(smoke, monkeypatch):
     class Stop(Exception):
         pass
 
-    def stop(images, **sizes):
+    def stop(images, data, **_):
         raise Stop(type(images.source).__name__)
 
     monkeypatch.setattr(bench, "train_batches", stop)

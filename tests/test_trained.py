@@ -312,7 +312,7 @@ def test_eval_of_images_of_which_none_is_readable_is_refused_in_one_line(run, in
     (tmp_path / "a.png").write_bytes(b"")
     result = invoke("eval", run, "--data", tmp_path, "--split", "all")
     assert result.exit_code == 2
-    assert "none of the 1 images is readable" in one_line(result.stderr)
+    assert "1 of 1 images are unreadable" in one_line(result.stderr)
 
 
 @pytest.mark.parametrize("size", [0, -8])

@@ -105,10 +105,10 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Read
     if split not in ("train", "test", "all"):
         raise InputError(f"--split: {split!r} is not one of train, test, all.")
     summary = Summary(**trained.dataset)
+    data = ConfigDict(trained.config["data"])
     if split == "all":
         if not path:
             raise InputError("--split all goes with --data. Give a folder or .zip of images.")
-        return Readable(open_source(path)), summary
-    data = ConfigDict(trained.config["data"])
+        return Readable(open_source(path), data.max_rejected), summary
     data.path = path or data.path
     return Readable(open_splits(data)[split], data.max_rejected), summary
