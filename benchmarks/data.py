@@ -3,7 +3,7 @@
     python -m benchmarks.data [--json FILE] [--images PATH] [--side 256]
 
 Both sides read the same images, cut them to squares, mirror half of them and stack uint8 batches.
-The peer reads the folder, with torchvision's transforms on Pillow; so do ours, from the folder, a
+The peer reads the folder, with torchvision's transforms written on Pillow; ours read the folder, a
 zip of it and the ArrayRecord shards that `avq prepare` makes of it. Without --images, 2,000 JPEGs
 are cut from the embedded photographs. Rows are measured in turns; a rate is the median of three,
 each of an epoch from its fourth batch on.
@@ -23,9 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
-from PIL import Image
-from torchvision.transforms import v2
+from PIL import Image, ImageOps
 
 from avq.data.dataset import Readable
 from avq.data.images import random_square
@@ -38,20 +36,27 @@ WORKERS = (0, 1, 2, 4)
 
 
 class ImageFolder(torch.utils.data.Dataset):
-    """The peer's own way: open a file, make it RGB, transform it."""
+    """The peer's own way: open a file, make it RGB, transform it. The transforms are those of
+    torchvision (Resize, CenterCrop, RandomHorizontalFlip, PILToTensor), which on Pillow images are
+    these calls.
+    """
 
     def __init__(self, root: Path, side: int) -> None:
         self.files = sorted(path for path in root.rglob("*") if path.is_file())
-        self.transform = v2.Compose(
-            [v2.Resize(side), v2.CenterCrop(side), v2.RandomHorizontalFlip(), v2.PILToTensor()]
-        )
+        self.side = side
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        with Image.open(self.files[index]) as image:
-            return self.transform(image.convert("RGB"))
+        with Image.open(self.files[index]) as file:
+            image = file.convert("RGB")
+        size = (self.side, self.side)
+        if image.size != size:
+            image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        if torch.rand(1) < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return torch.as_tensor(np.array(image, copy=True)).permute(2, 0, 1)
 
 
 def rate(batches: Iterator[Any], count: int) -> float:
@@ -122,7 +127,6 @@ def main() -> None:
     if arguments.json:
         versions = {
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
             "cores": os.cpu_count(),
         }
         arguments.json.write_text(json.dumps(versions | {"rows": rows}, indent=2) + "\n")
