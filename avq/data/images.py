@@ -72,7 +72,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
-        if wide.min(initial=0) < 0 or wide.max(initial=0) > 65535:
+        if np.any((wide < 0) | (wide > 65535)):
             raise UnreadableImage("pixels of more than 16 bits")
         return Image.fromarray((wide / 257).round().astype(np.uint8)).convert("RGB")
     if image.mode == "F":
