@@ -176,9 +176,15 @@ def known_statistics(data: Any) -> tuple[float, float] | None:
     its images as they were prepared.
     """
     about = prepared(data.path)
-    if about is None or about["size"] != data.image_size:
+    if about is None or about.get("size") != data.image_size:
         return None
-    return about["pixel_mean"], about["pixel_variance"]
+    try:
+        return float(about["pixel_mean"]), float(about["pixel_variance"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"data.path: {data.path!r}: dataset.json is damaged ({error!r}). Run avq prepare "
+            "again, into another folder."
+        ) from error
 
 
 def pixel_statistics(images: Readable, size: int) -> tuple[float, float]:

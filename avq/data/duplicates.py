@@ -38,8 +38,9 @@ def near_duplicates(
         shift = np.uint64(16 * part)
         keys = (right >> shift) & np.uint64(0xFFFF)
         order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
         wanted = (left >> shift) & np.uint64(0xFFFF)
-        first, last = (np.searchsorted(keys[order], wanted, side) for side in ("left", "right"))
+        first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
         for row in np.flatnonzero(last > first):
             rows = order[first[row] : last[row]]
             close = rows[np.bitwise_count(right[rows] ^ left[row]) <= MAX_BITS]

@@ -52,8 +52,8 @@ def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def encode(image: UInt8[np.ndarray, "h w 3"], name: str) -> bytes:
-    """The image as a file of plain pixels (PPM), which keeps every value and is read at the speed
-    of memory; the name stands in it as a comment.
+    """The image as a file of plain pixels (PPM), which keeps every value and has nothing to
+    decompress; the name stands in it as a comment.
     """
     h, w, _ = image.shape
     comment = name.encode("unicode_escape")

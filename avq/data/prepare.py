@@ -87,9 +87,10 @@ def prepare(
     """
     source = open_source(path)
     settings = {"size": size, "seed": seed, "split": split, "source": _fingerprint(source)}
-    if done := _finished(target, settings):
-        return done
     notes = target / UNFINISHED
+    if done := _finished(target, settings):
+        shutil.rmtree(notes, ignore_errors=True)  # where it was killed while it took them away
+        return done
     with _writable(target):
         notes.mkdir(parents=True, exist_ok=True)
         write_json(notes / SETTINGS, settings)
@@ -119,7 +120,7 @@ def _finished(target: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     unfinished = read_json(target / UNFINISHED / SETTINGS)
     about = read_json(target / DATASET) if unfinished is None else None
     before = unfinished or about
-    if before is None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if before is None and target.exists() and not _is_empty(target):
         raise InputError(f"{str(target)!r} is not an empty folder. Give another.")
     if before is not None:
         changed = [key for key in settings if before.get(key) != settings[key]]
@@ -129,6 +130,13 @@ def _finished(target: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
                 "Give the same, or another folder."
             )
     return about
+
+
+def _is_empty(target: Path) -> bool:
+    """Whether a folder holds nothing, or nothing but the folder for notes, made and left empty."""
+    return target.is_dir() and all(
+        path.name == UNFINISHED and not any(path.iterdir()) for path in target.iterdir()
+    )
 
 
 def _fingerprint(source: EncodedImages) -> dict[str, Any]:
@@ -248,10 +256,13 @@ def _statistics(notes: list[dict[str, Any]], size: int) -> dict[str, Any]:
 def _writable(target: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except BrokenProcessPool:
+        raise
+    except (OSError, RuntimeError) as error:  # the latter is what ArrayRecord's writer raises
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(
-            f"{str(target)!r} cannot be written ({error.strerror}). What is whole stays; the same "
-            "command goes on."
+            f"{str(target)!r} cannot be written ({reason}). What is whole stays; the same command "
+            "goes on."
         ) from error
 
 

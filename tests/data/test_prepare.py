@@ -3,12 +3,14 @@
 import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from avq.data import prepare as module
+from avq.data.dataset import known_statistics
 from avq.data.images import centre_square
 from avq.data.prepare import prepare
 from avq.data.sources import open_source, split_rows
@@ -239,4 +241,42 @@ def test_lost_or_truncated_shard_costs_its_images_alone(folder, tmp_path):
             assert source.name(i).startswith((lost, cut))
     assert len(readable) == 23 - 8
     assert not {lost, cut} & set(readable)
-    shutil.rmtree(target)
+
+
+@pytest.mark.parametrize("left", [(), ("shard",), ("settings.json",)])
+def test_killed_while_it_began_or_cleaned_up_it_still_goes_on(folder, tmp_path, left):
+    prepare(str(folder), tmp_path / "whole", size=SIZE)
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    (begun / "unfinished").mkdir(parents=True)
+    shutil.copytree(tmp_path / "whole", ended)
+    (ended / "unfinished").mkdir()
+    for name in left:
+        about = (ended / "dataset.json").read_text() if name == "settings.json" else ""
+        (ended / "unfinished" / name).write_text(about)
+    for target in (begun, ended):
+        prepare(str(folder), target, size=SIZE)
+        assert digests(target) == digests(tmp_path / "whole")
+        assert len(open_source(str(target))) == 23
+
+
+def test_error_of_the_writer_is_one_line(folder, tmp_path, monkeypatch):
+    class Full:
+        def __init__(self, *_): ...
+        def write(self, _):
+            raise RuntimeError("RESOURCE_EXHAUSTED: no\nspace")
+
+        def close(self): ...
+
+    monkeypatch.setattr(module, "ArrayRecordWriter", Full)
+    with pytest.raises(InputError, match=r"cannot be written \(RESOURCE_EXHAUSTED: no space\)"):
+        prepare(str(folder), tmp_path / "prepared", size=SIZE)
+
+
+def test_statistics_that_are_missing_are_said_so(folder, tmp_path):
+    prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    about = json.loads((tmp_path / "prepared" / "dataset.json").read_text())
+    del about["pixel_variance"]
+    (tmp_path / "prepared" / "dataset.json").write_text(json.dumps(about))
+    data = SimpleNamespace(path=str(tmp_path / "prepared"), image_size=SIZE)
+    with pytest.raises(InputError, match=r"dataset\.json is damaged"):
+        known_statistics(data)

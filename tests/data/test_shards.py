@@ -107,6 +107,14 @@ def test_truncated_file_is_named(shards, left):
         open_source(str(folder))
 
 
+def test_files_without_records_are_no_images(tmp_path):
+    write_records(tmp_path / "a.array_record", [])
+    with pytest.raises(InputError, match="no images under"):
+        open_source(str(tmp_path))
+    write_records(tmp_path / "b.array_record", [3, 4])
+    assert values_of(open_source(str(tmp_path)), range(2)) == [3, 4]
+
+
 def test_damaged_record_is_unreadable_and_the_others_are_not(tmp_path):
     write_records(tmp_path / "a.array_record", range(20))
     content = bytearray((tmp_path / "a.array_record").read_bytes())

@@ -15,6 +15,8 @@ from avq.data.sources.photographs import Photographs
 from avq.data.sources.shards import ArrayRecords, Parquet
 from avq.errors import InputError
 
+DATASET, UNFINISHED = "dataset.json", "unfinished"
+_ADVICE = "Give a folder or .zip of images, or use :tiny, which needs none."
 HELD_OUT = ("test", "val", "valid", "validation")  # the first that there is
 
 
@@ -78,7 +80,7 @@ def prepared(path: str) -> Mapping[str, Any] | None:
     """What `avq prepare` wrote about a folder that it has filled; None for any other path.
 
     Raises:
-        InputError: for a folder that it has not finished, or whose `dataset.json` is damaged.
+        InputError: for a folder that it has not finished.
     """
     folder = Path(path)
     if (folder / UNFINISHED).exists():
@@ -87,11 +89,7 @@ def prepared(path: str) -> Mapping[str, Any] | None:
         about = json.loads((folder / DATASET).read_text())
     except (OSError, ValueError):
         return None
-    return about if "shards" in about else None
-
-
-_ADVICE = "Give a folder or .zip of images, or use :tiny, which needs none."
-DATASET, UNFINISHED = "dataset.json", "unfinished"
+    return about if isinstance(about, dict) and "shards" in about else None
 
 
 def _open_folder(path: str) -> EncodedImages:

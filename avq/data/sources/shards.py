@@ -73,9 +73,8 @@ class ArrayRecords(Shards):
         ]
         super().__init__(path, counted)
         # Files that hold nothing would stand in the way of those after them.
-        self._records = ArrayRecordDataSource(
-            [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
-        )
+        filled = [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
+        self._records = ArrayRecordDataSource(filled) if filled else []
 
     def read(self, index: int) -> bytes:
         return self._records[index]
