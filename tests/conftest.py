@@ -63,3 +63,9 @@ def smoke(image_folder) -> list[str]:
     }
     settings = [f"--config.{key}={value}" for key, value in shrunk.items()]
     return ["--config=configs/ah_vqvae.py:tiny", *settings]
+
+
+@pytest.fixture(scope="session")
+def plain(smoke) -> list[str]:
+    """The same of the plain baseline, compiled sooner: for what does not depend on the system."""
+    return ["--config=configs/vqvae.py:tiny", *smoke[1:]]

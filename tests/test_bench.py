@@ -25,10 +25,10 @@ def invoke(*arguments):
 
 
 @pytest.fixture(scope="module")
-def measured(smoke, tmp_path_factory):
+def measured(plain, tmp_path_factory):
     """What the command printed, and the JSON that it wrote, of a run on two devices."""
     file = tmp_path_factory.mktemp("bench") / "bench.json"
-    spec, *settings = smoke
+    spec, *settings = plain
     settings.append("--config.parallel.devices=2")
     result = invoke(spec.removeprefix("--config="), *settings, "--json", file)
     assert result.exit_code == 0, result.output
@@ -45,7 +45,7 @@ def test_every_key_of_the_contract_is_there(measured):
 
 def test_report_says_what_was_run_on_what(measured, image_folder):
     _, report = measured
-    assert report["config"].startswith("configs/ah_vqvae.py:tiny --config.data.path=")
+    assert report["config"].startswith("configs/vqvae.py:tiny --config.data.path=")
     assert report["data"] == str(image_folder)
     assert (report["batch_size"], report["image_size"]) == (8, 16)
     assert (report["jax"], report["dtype"]) == (jax.__version__, "float32")
@@ -68,8 +68,8 @@ def test_measures_agree_with_each_other(measured):
     assert report["compile_s"] > 0
 
 
-def test_peak_of_memory_holds_the_state_at_least(measured, smoke):
-    system, _ = bench.checked(config.load(smoke))
+def test_peak_of_memory_holds_the_state_at_least(measured, plain):
+    system, _ = bench.checked(config.load(plain))
     state = jax.eval_shape(lambda: system.init(0, 16))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert measured[1]["peak_memory_bytes"] > size
@@ -82,9 +82,9 @@ def test_table_is_printed_and_stages_go_to_stderr(measured):
     assert "..." not in result.stdout
 
 
-def test_operations_of_an_image_are_the_same_however_many_devices(measured, smoke):
+def test_operations_of_an_image_are_the_same_however_many_devices(measured, plain):
     # Traced alone, on one device, with twice the batch.
-    loaded = config.load([*smoke, "--config.data.batch_size=16"])
+    loaded = config.load([*plain, "--config.data.batch_size=16"])
     system, mesh = bench.checked(loaded)
     step = parallel.compile_step(bench.make_step(system, loaded, 0.3), mesh)
     state = jax.eval_shape(lambda: system.init(0, 16))

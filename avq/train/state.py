@@ -40,7 +40,7 @@ class TrainState:
     Attributes:
         step: steps done, a scalar int32.
         vqvae: the generator.
-        discriminator: None where the config trains without one.
+        discriminator: a `Player`, or None where the config trains without one.
         ema: moving average of the generator's parameters and batch statistics, which evaluation
             uses.
         rng: key data, uint32; it never changes, step s draws from `fold_in(rng, s)`.
@@ -48,7 +48,7 @@ class TrainState:
 
     step: Any
     vqvae: Player
-    discriminator: Player | None
+    discriminator: Any  # Orbax puts its own marks in the place of None
     ema: dict[str, Tree]
     rng: Any
 

@@ -126,12 +126,12 @@ def test_run_killed_between_checkpoints_repeats_the_lost_steps_exactly(
     assert steps == [2, 4, 6]
 
 
-def test_finished_run_goes_on_when_steps_are_raised_also_on_other_devices(smoke, tmp_path, capsys):
+def test_finished_run_goes_on_when_steps_are_raised_also_on_other_devices(plain, tmp_path, capsys):
     run = tmp_path / "run"
-    assert train(smoke, run, "--config.train.steps=2") == 0
-    assert train(smoke, run, "--config.train.steps=2") == 0
+    assert train(plain, run, "--config.train.steps=2") == 0
+    assert train(plain, run, "--config.train.steps=2") == 0
     assert "Raise --config.train.steps" in capsys.readouterr().out
-    assert train(smoke, run, "--config.train.steps=3", "--config.parallel.devices=4") == 0
+    assert train(plain, run, "--config.train.steps=3", "--config.parallel.devices=4") == 0
     state = final_state(run, 3)
     chex.assert_tree_all_finite(state)
     assert int(state["step"]) == 3
@@ -149,17 +149,17 @@ def test_resuming_under_another_config_names_the_keys_and_changes_nothing(finish
     assert {path: path.stat().st_mtime_ns for path in sorted(run.rglob("*"))} == before
 
 
-def test_resuming_on_other_images_is_refused(smoke, image_folder, tmp_path):
+def test_resuming_on_other_images_is_refused(plain, image_folder, tmp_path):
     images = tmp_path / "images"
     for path in image_folder.rglob("*.png"):
         target = images / path.relative_to(image_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     place = f"--config.data.path={images}"
-    train(smoke, tmp_path / "run", place, "--config.train.steps=2")
+    train(plain, tmp_path / "run", place, "--config.train.steps=2")
     (images / "train" / "00.png").unlink()
     with pytest.raises(InputError, match="15"):
-        train(smoke, tmp_path / "run", place, "--config.train.steps=4")
+        train(plain, tmp_path / "run", place, "--config.train.steps=4")
 
 
 @pytest.mark.parametrize(
@@ -180,18 +180,18 @@ def test_what_cannot_run_is_refused_before_anything_is_written(smoke, tmp_path, 
     assert not run.exists()
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(smoke, tmp_path, capsys):
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(plain, tmp_path):
     with pytest.raises(
         loop.Diverged, match=r"in steps \d+ to \d+\. The newest checkpoint is of step"
     ):
         train(
-            smoke, tmp_path / "run", "--config.optim.learning_rate=1e30", "--config.train.steps=40"
+            plain, tmp_path / "run", "--config.optim.learning_rate=1e30", "--config.train.steps=40"
         )
 
 
-def test_profile_traces_the_steps_asked_for(smoke, tmp_path):
+def test_profile_traces_the_steps_asked_for(plain, tmp_path):
     (run := tmp_path / "run").mkdir()
-    config_ = config.load([*smoke, "--config.train.steps=8"])
+    config_ = config.load([*plain, "--config.train.steps=8"])
     assert loop.train(config_, str(run), profile=2) == 0
     traces = [path for path in (run / "profile").rglob("*") if path.is_file()]
     assert any(path.name.endswith(".xplane.pb") and path.stat().st_size for path in traces)

@@ -28,6 +28,8 @@ FIELDS = {
     # Far below any real use: in so small a batch revival would rest on rounding.
     "revive_below": 1e-6,
 }
+# One level without attention, compiled sooner: for what does not depend on the autoencoder.
+PLAIN = {"levels": 1, "attention_norm": "off", "encoder_blocks": 0, "decoder_blocks": 0}
 OBJECTIVE = Objective(
     pixel_variance=0.3,
     adversarial="non_saturating",
@@ -49,7 +51,7 @@ def make(optimizers=SGD, objective=OBJECTIVE, axis_name=None, adversary=True, **
     system = modules(axis_name, **fields)
     if not adversary:
         system["discriminator"] = None
-    state = init_state(0, SIZE, optimizers=optimizers, **system)
+    state = jax.jit(partial(init_state, 0, SIZE, optimizers=optimizers, **system))()
     step = partial(
         train_step, optimizers=optimizers, objective=objective, axis_name=axis_name, **system
     )
@@ -68,6 +70,14 @@ def images():
 def one_step(images):
     """State before, state after and metrics of one SGD step on one device."""
     state, step = make()
+    after, metrics = jax.jit(step)(state, images)
+    return state, after, metrics
+
+
+@pytest.fixture(scope="module")
+def plain_step(images):
+    """The same of the plain autoencoder."""
+    state, step = make(**PLAIN)
     after, metrics = jax.jit(step)(state, images)
     return state, after, metrics
 
@@ -116,7 +126,7 @@ def test_devices_do_not_change_gradients_statistics_or_codebook(count, images, o
 
 
 def test_step_is_traced_once_and_donates_every_leaf(images):
-    state, step = make(axis_name=parallel.AXIS)
+    state, step = make(axis_name=parallel.AXIS, **PLAIN)
     mesh = parallel.make_mesh(2)
     chex.clear_trace_counter()
 
@@ -134,9 +144,9 @@ def test_step_is_traced_once_and_donates_every_leaf(images):
 
 
 @pytest.mark.parametrize("frozen", ["vqvae", "discriminator"])
-def test_a_player_is_updated_by_its_own_optimiser_alone(frozen, images, one_step):
-    before, both, _ = one_step
-    state, step = make({**SGD, frozen: optax.set_to_zero()})
+def test_a_player_is_updated_by_its_own_optimiser_alone(frozen, images, plain_step):
+    before, both, _ = plain_step
+    state, step = make({**SGD, frozen: optax.set_to_zero()}, **PLAIN)
     after, _ = jax.jit(step)(state, images)
     moving = "discriminator" if frozen == "vqvae" else "vqvae"
     chex.assert_trees_all_equal(getattr(after, frozen).params, getattr(before, frozen).params)
@@ -180,7 +190,7 @@ def test_generator_gradient_equals_that_of_the_loss_written_out(images, one_step
 
 def test_discriminator_learns_to_tell_real_from_generated(images):
     still = {"vqvae": optax.set_to_zero(), "discriminator": optax.adam(3e-2)}
-    state, step = make(still)
+    state, step = make(still, **PLAIN)
     step = jax.jit(step)
     history = []
     for _ in range(40):
@@ -199,9 +209,9 @@ def test_generator_learns_to_reconstruct(images):
     assert last["mae"] < 0.7 * first["mae"]
 
 
-def test_players_do_not_meet_before_the_start(images, one_step):
-    before, *_ = one_step
-    state, step = make(objective=OBJECTIVE.replace(adversarial_start=1))
+def test_players_do_not_meet_before_the_start(images, plain_step):
+    before, *_ = plain_step
+    state, step = make(objective=OBJECTIVE.replace(adversarial_start=1), **PLAIN)
     step = jax.jit(step)
     after, metrics = step(state, images)
     chex.assert_trees_all_equal(after.discriminator.params, before.discriminator.params)
@@ -215,7 +225,7 @@ def test_players_do_not_meet_before_the_start(images, one_step):
 
 
 def test_autoencoder_trains_alone_without_a_discriminator(images):
-    state, step = make(adversary=False)
+    state, step = make(adversary=False, **PLAIN)
     after, metrics = jax.jit(step)(state, images)
     assert after.discriminator is None
     assert "adversarial" not in metrics
@@ -234,7 +244,7 @@ def test_average_follows_the_generator(images, one_step):
 
 
 def test_initial_average_shares_no_buffer_with_the_generator():
-    state, _ = make()
+    state, _ = make(**PLAIN)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.size > 1]
     assert len(pointers) == len(set(pointers))
 
@@ -249,7 +259,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(images, one
 
 
 def test_gradient_codebook_moves_only_by_gradient(images):
-    state, step = make(codebook_update="gradient")
+    state, step = make(codebook_update="gradient", **PLAIN)
     after, _ = jax.jit(step)(state, images)
     assert "codebook" not in after.vqvae.model_state
     before, now = (s.vqvae.params["encoder"]["quantizers_0"]["embedding"] for s in (state, after))
@@ -258,7 +268,7 @@ def test_gradient_codebook_moves_only_by_gradient(images):
 
 @pytest.mark.parametrize("kind", ["hinge", "least_squares"])
 def test_other_adversarial_losses_reach_both_players(kind, images):
-    state, step = make(objective=OBJECTIVE.replace(adversarial=kind))
+    state, step = make(objective=OBJECTIVE.replace(adversarial=kind), **PLAIN)
     after, metrics = jax.jit(step)(state, images)
     chex.assert_tree_all_finite((after, metrics))
     expected = metrics["mae"] / 0.3 + metrics["quantization"] + 0.1 * metrics["adversarial"]
