@@ -128,7 +128,7 @@ class Training:
         self.system, self.mesh, self.batch_size = system, mesh, config.data.batch_size
         size = config.data.image_size
         init = partial(system.init, config.seed, size)
-        self.state = jax.jit(init, out_shardings=parallel.replicated(mesh))()
+        self.state = parallel.everywhere(init, mesh)
         batch = jax.ShapeDtypeStruct(
             (self.batch_size, size, size, 3),
             jnp.uint8,

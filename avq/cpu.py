@@ -5,6 +5,7 @@ docs/PERFORMANCE.md has the figures, and what was tried beside this.
 
 import ctypes
 import platform
+from typing import Any
 
 import jax
 
@@ -15,15 +16,22 @@ OPTIONS = {
         "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
     )
 }
+# LLVM's work on a program that runs once and is large, such as the drawing of all parameters, takes
+# far longer than it saves.
+OPTIONS_TO_RUN_ONCE = {"xla_backend_optimization_level": 0}
 KNOWN_TO = (0, 13)  # JAX below this version knows the options, which are experimental
 # Parameters of glibc's mallopt, from its malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
-def compiler_options() -> dict[str, str]:
-    """For `jax.jit(..., compiler_options=...)`: the options on a CPU, none on other devices."""
+def compiler_options(once: bool = False) -> dict[str, Any]:
+    """For `jax.jit(..., compiler_options=...)`: options on a CPU, none on other devices.
+
+    Args:
+        once: for a program that runs once, and should be compiled soon.
+    """
     fits = jax.default_backend() == "cpu" and jax.__version_info__[:2] < KNOWN_TO
-    return dict(OPTIONS) if fits else {}
+    return dict(OPTIONS_TO_RUN_ONCE if once else OPTIONS) if fits else {}
 
 
 def keep_memory() -> None:

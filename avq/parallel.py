@@ -31,6 +31,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def everywhere(init: Callable[[], Any], mesh: Mesh) -> Any:
+    """What `init` returns, computed on every device by itself."""
+    options = cpu.compiler_options(once=True)
+    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)()
+
+
 def place(batch: Any, mesh: Mesh) -> Any:
     """Puts a host's part of the global batch on its devices, split along the first axis of every
     array.

@@ -200,7 +200,7 @@ def test_tiny_variant_trains_two_steps(system):
     mesh = parallel.make_mesh(1)
     step = parallel.compile_step(make_step(built, settings, pixel_variance=0.3), mesh)
     init = partial(built.init, settings.seed, settings.data.image_size)
-    state = jax.jit(init, out_shardings=parallel.replicated(mesh))()
+    state = parallel.everywhere(init, mesh)
     size = settings.data.image_size
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype(np.uint8)
     for _ in range(2):

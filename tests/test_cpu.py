@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,19 @@ def test_options_are_known_to_this_jax_and_change_results_by_rounding_at_most():
     plain = jax.jit(gradients)(x, kernel)
     chosen = jax.jit(gradients, compiler_options=options)(x, kernel)
     chex.assert_trees_all_close(plain, chosen, rtol=1e-4, atol=1e-6)
+
+
+def test_parameters_drawn_in_a_program_that_runs_once_are_the_same_but_for_rounding():
+    options = cpu.compiler_options(once=True)
+    assert options
+
+    def draw():
+        return nn.Conv(5, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+    default = {"xla_backend_optimization_level": 3}
+    optimised = jax.jit(draw, compiler_options=default)()
+    hurried = jax.jit(draw, compiler_options=options)()
+    chex.assert_trees_all_close(hurried, optimised, rtol=1e-5, atol=1e-7)
 
 
 def test_there_are_no_options_for_other_devices_or_a_jax_not_yet_tried(monkeypatch):

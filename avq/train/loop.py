@@ -96,13 +96,12 @@ def _start(
     system: System, config: Any, mesh: Mesh, checkpoints: Checkpoints
 ) -> tuple[TrainState, int]:
     init = partial(system.init, config.seed, config.data.image_size)
-    everywhere = parallel.replicated(mesh)
     latest = checkpoints.latest()
     if latest is None:
-        return jax.jit(init, out_shardings=everywhere)(), 0
-    shapes = jax.eval_shape(init)
+        return parallel.everywhere(init, mesh), 0
+    sharding = parallel.replicated(mesh)
     target = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), shapes
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), jax.eval_shape(init)
     )
     print(f"resuming from step {latest}")
     return checkpoints.restore(latest, target), latest

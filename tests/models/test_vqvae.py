@@ -230,7 +230,7 @@ def test_evaluation_changes_nothing(key):
 
 def test_remat_has_the_same_variables_and_gradients_and_keeps_less_for_the_backward_pass():
     images = normal(2, 16, 16, 3)
-    plain, remat = tiny(), tiny(remat=True)
+    plain, remat = (tiny(levels=1, remat=remat) for remat in (False, True))
     variables = random_variables(plain, images)
     chex.assert_trees_all_equal_shapes_and_dtypes(variables, random_variables(remat, images))
     gradients, kept = [], []

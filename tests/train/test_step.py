@@ -201,7 +201,7 @@ def test_discriminator_learns_to_tell_real_from_generated(images):
 
 
 def test_generator_learns_to_reconstruct(images):
-    state, step = make({"vqvae": optax.adam(1e-2), "discriminator": optax.adam(1e-3)})
+    state, step = make({"vqvae": optax.adam(1e-2), "discriminator": optax.adam(1e-3)}, **PLAIN)
     step = jax.jit(step)
     state, first = step(state, images)
     for _ in range(30):
