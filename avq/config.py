@@ -19,6 +19,7 @@ FREE_ON_RESUME = (
     "train.log_every",
     "train.eval_every",
     "checkpoint.",
+    "optim.skip_nonfinite",
     "parallel.",
     "data.workers",
     "data.max_rejected",

@@ -5,10 +5,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+from avq.errors import InputError
+
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None when there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else None
+    """The content of a JSON file, or None when there is no such file.
+
+    Raises:
+        InputError: when it holds no JSON.
+    """
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} is damaged: {error}. Put back a copy.") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,30 +7,40 @@ The same command again goes on from the newest checkpoint.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 import jax
 
-from avq import config, cpu
+from avq import config, cpu, hosts
+from avq.checkpoint import NotSaved
 from avq.errors import InputError
 from avq.train import loop
+from avq.train.interval import Diverged
 
+OWN = ("--workdir", "--profile", hosts.FLAG)
 USAGE = (
     "usage: python -m avq.main --config=configs/SYSTEM.py[:tiny] --workdir=FOLDER "
-    "[--profile=STEPS] [--config.KEY=VALUE ...]"
+    "[--profile=STEPS] [--distributed[=HOST:PORT,PROCESSES,INDEX]] [--config.KEY=VALUE ...]"
 )
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains; the exit code: 0 done, 2 bad input, 1 diverged, 128 + n stopped by signal n."""
+    """Trains.
+
+    Returns:
+        The exit code: 0 done; 2 bad input; 1 diverged, or could not save; 128 + n stopped by signal
+        n, after which the same command goes on.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain narrate there
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    own = dict(a.split("=", 1) for a in arguments if a.startswith(("--workdir=", "--profile=")))
-    rest = [a for a in arguments if a.split("=", 1)[0] not in own]
+    pairs = [a.partition("=")[::2] for a in arguments]
+    own = {name: value for name, value in pairs if name in OWN}
+    rest = [a for a in arguments if a.partition("=")[0] not in own]
     workdir, profile = own.get("--workdir", ""), own.get("--profile", "0")
     try:
         if not workdir:
@@ -40,14 +50,17 @@ def main(arguments: Sequence[str]) -> int:
         settings = config.load(rest)
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/avq/jax"))
         jax.config.update("jax_compilation_cache_dir", cache)
+        hosts.join(own.get(hosts.FLAG))
         cpu.keep_memory()
         return loop.train(settings, workdir, int(profile))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except loop.Diverged as error:
+    except (Diverged, NotSaved, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the first step, or for the second time
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

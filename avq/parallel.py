@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -15,15 +16,21 @@ AXIS = "data"  # the mesh axis over which a batch is split
 
 def make_mesh(devices: int = 0) -> Mesh:
     """A mesh of one axis, 'data', over the first `devices` devices, or over all of them for 0.
+    Those of a process stand side by side.
 
     Raises:
-        ValueError: when there are not that many.
+        ValueError: when there are not that many, or for a part of them where there are several
+            processes.
     """
-    available = jax.devices()
+    available = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if not 0 <= devices <= len(available):
         raise ValueError(f"{devices} devices asked for, {len(available)} present; use 0 for all")
     count = devices or len(available)
-    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:count])
+    if jax.process_count() > 1 and count < len(available):
+        raise ValueError(
+            f"{devices} of {len(available)} devices asked for; several processes use 0"
+        )
+    return Mesh(np.array(available[:count]), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -60,6 +67,22 @@ def placed_ahead(batches: Iterator[Any], mesh: Mesh) -> Iterator[Any]:
         yield ready
     finally:
         batches.close()  # type: ignore[attr-defined]
+
+
+class Largest:
+    """The largest of the numbers that the processes gave one call before. Nothing waits for it: a
+    call only looks at what was computed beside the step in between.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._compute = jax.jit(jnp.max, out_shardings=replicated(mesh))
+        self._last: Any = 0
+
+    def __call__(self, number: int) -> int:
+        here = np.full(self._mesh.local_mesh.size, number, np.int32)
+        last, self._last = self._last, self._compute(place(here, self._mesh))
+        return int(last)
 
 
 def compile_step(

@@ -54,6 +54,7 @@ def paper() -> ConfigDict:
     config.model.revive_below = 0.03
     config.model.dtype = "float32"
     config.model.remat = False  # True: blocks are computed twice in training, for less memory
+    config.model.sync_batch_norm = True  # False: results depend on the number of devices
 
     config.discriminator = ConfigDict()  # fields of avq.models.discriminator.Discriminator
     config.discriminator.filters = (128, 128, 128, 64, 64, 1)
@@ -72,6 +73,7 @@ def paper() -> ConfigDict:
     config.optim.warmup = 0  # steps
     config.optim.decay = "constant"  # or cosine
     config.optim.ema_decay = 0.999
+    config.optim.skip_nonfinite = 0  # steps that may be left out for not being finite
 
     config.train = ConfigDict()
     config.train.steps = 960_000  # 400 epochs of 24,000 images
@@ -80,7 +82,8 @@ def paper() -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 2_000  # steps
-    config.checkpoint.keep = 3
+    config.checkpoint.keep = 3  # newest
+    config.checkpoint.keep_best = 1  # beside them, of the highest PSNR in evaluation
 
     config.parallel = ConfigDict()
     config.parallel.devices = 0  # 0: all

@@ -157,7 +157,7 @@ def test_run_without_a_checkpoint_is_refused(run, tmp_path):
 
 
 def test_step_without_a_checkpoint_is_refused_by_its_number(run):
-    with pytest.raises(InputError, match="has no checkpoint of step 1 "):
+    with pytest.raises(InputError, match=r"has no checkpoint of step 1\. There are: 2"):
         avq.load(run, step=1)
 
 

@@ -1,6 +1,7 @@
 """Evaluating a model on a set of images, and pictures of its reconstructions."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -30,8 +31,11 @@ class Evaluator:
 
     def __init__(self, model: VQVAE, mesh: Mesh) -> None:
         self.model, self.mesh = model, mesh
-        self._step = jax.jit(self._sums, compiler_options=cpu.compiler_options())
-        self._reconstruct = jax.jit(self._pixels, compiler_options=cpu.compiler_options())
+        # Every process gets the results whole.
+        whole, options = parallel.replicated(mesh), cpu.compiler_options()
+        compiled = partial(jax.jit, out_shardings=whole, compiler_options=options)
+        self._step = compiled(self._sums)
+        self._reconstruct = compiled(self._pixels)
 
     def _sums(self, variables: Any, images: Array, mask: Array) -> Sums:
         targets = to_float(images)
@@ -58,13 +62,16 @@ class Evaluator:
             images: to reconstruct.
             summary: of the training images: their size, and what errors are divided by.
             batch_size: a multiple of the number of devices.
-            each: called after every batch with the number of images in it.
+            each: called after every batch with the number of this process's images in it.
 
         Raises:
             InputError: when no image is readable.
         """
         total: Sums | None = None
-        for batch, mask in eval_batches(images, image_size=summary.size, batch_size=batch_size):
+        size, host, hosts = summary.size, jax.process_index(), jax.process_count()
+        for batch, mask in eval_batches(
+            images, image_size=size, batch_size=batch_size, host=host, hosts=hosts
+        ):
             placed = parallel.place((batch, mask), self.mesh)
             sums = jax.device_get(self._step(variables, *placed))
             total = sums if total is None else merge(total, sums)
@@ -74,7 +81,7 @@ class Evaluator:
         measures = summarize(
             total, pixel_std=summary.pixel_std, pixel_variance=summary.pixel_variance
         )
-        return measures | {"bits_per_pixel": self.model.bits_per_pixel(summary.size)}
+        return measures | {"bits_per_pixel": self.model.bits_per_pixel(size)}
 
     def grid(
         self, variables: Any, images: UInt8[np.ndarray, "n h w 3"]

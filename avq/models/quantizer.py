@@ -30,13 +30,13 @@ class Quantized:
             the input.
         codes: their indices `[b, h, w]`, int32.
         loss: commitment (plus codebook) loss of the local batch, a scalar.
-        perplexity: `exp` of the entropy of code use over the global batch, in [1, k].
+        counts: how often each code `[k]` was chosen in the global batch.
     """
 
     vectors: Any
     codes: Any
     loss: Any
-    perplexity: Any
+    counts: Any
 
 
 def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:
@@ -148,7 +148,7 @@ class Quantizer(nn.Module):
             sums = _sum(jnp.zeros_like(table).at[codes].add(latents), self.axis_name)
             self._update(counts, sums, rows, mean_use)
         vectors = z + lax.stop_gradient(chosen - z) if train else chosen
-        return Quantized(vectors, codes.reshape(z.shape[:-1]), loss, perplexity(counts))
+        return Quantized(vectors, codes.reshape(z.shape[:-1]), loss, counts)
 
     def _fill_if_empty(self, rows: Float[Array, "k d"], mean_use: float) -> None:
         empty = self.counts.value.sum() == 0

@@ -48,6 +48,8 @@ class VQVAE(nn.Module):
         dtype: compute type of convolutions and attention, 'float32' or 'bfloat16'.
         remat: whether the backward pass computes the inside of residual blocks again, for less
             memory.
+        sync_batch_norm: whether batch statistics are of the whole batch, over all devices; else
+            each device normalises its own part, and results depend on their number.
         axis_name: mapped axis over which batch and codebook statistics are taken in training.
     """
 
@@ -70,6 +72,7 @@ class VQVAE(nn.Module):
     revive_below: float = 0.03
     dtype: str = "float32"
     remat: bool = False
+    sync_batch_norm: bool = True
     axis_name: str | None = None
 
     def setup(self) -> None:
@@ -83,7 +86,8 @@ class VQVAE(nn.Module):
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"model.dtype {self.dtype!r} is not one of float32, bfloat16")
         dtype = jnp.dtype(self.dtype)
-        common: dict[str, Any] = {"dtype": dtype, "axis_name": self.axis_name}
+        norm_axis = self.axis_name if self.sync_batch_norm else None
+        common: dict[str, Any] = {"dtype": dtype, "axis_name": norm_axis}
         shape: dict[str, Any] = {
             "blocks": self.encoder_blocks,
             "stride_at": self.stride_at,

@@ -1,33 +1,32 @@
 """A run from start, or from where it stopped, to its last step."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from avq import losses, parallel
-from avq.checkpoint import CONFIG, DATASET, Checkpoints
+from avq.checkpoint import CHECKPOINTS, CONFIG, DATASET, Checkpoints
 from avq.config import refused_values, require_same
 from avq.data.dataset import Dataset, open_dataset
 from avq.data.pipeline import prefetch, train_batches
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
+from avq.hosts import first
 from avq.json_files import read_json, write_json
-from avq.train.interval import Interval
+from avq.lock import locked
+from avq.train.guards import Guards
+from avq.train.interval import Diverged, Interval
 from avq.train.profile import Profile
 from avq.train.state import TrainState
 from avq.train.stop import Stop, stop_on_signal
 from avq.train.system import System, build, make_step
 from avq.train.writers import Progress, Writer
-
-
-class Diverged(Exception):
-    """The loss is no longer finite; the message says since when, and what is kept."""
 
 
 def check(config: Any, system: System) -> Mesh:
@@ -71,23 +70,28 @@ def train(config: Any, workdir: str, profile: int = 0) -> int:
 
     Raises:
         InputError: for what the user can put right; nothing has been written then.
-        Diverged: when the loss is no longer finite.
+        Diverged: when losses or gradients are no longer finite.
+        NotSaved: when a checkpoint cannot be written.
+        OSError: when another file cannot be written.
     """
     run = Path(workdir)
     saved = read_json(run / CONFIG)
     if saved is not None:
         require_same(saved, config.to_dict(), workdir)
+    elif (run / CHECKPOINTS).is_dir() and any((run / CHECKPOINTS).iterdir()):
+        raise InputError(f"{workdir!r} has checkpoints but no {CONFIG}. Put back a copy of it.")
     with refused_values("config"):
         system = build(config)
     mesh = check(config, system)
     dataset = open_dataset(config.data, read_json(run / DATASET))
-    run.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(run, config.checkpoint.keep) as checkpoints:
+    keep = config.checkpoint.keep, config.checkpoint.keep_best
+    with locked(run) if first() else nullcontext(), Checkpoints(run, *keep) as checkpoints:
         state, start = _start(system, config, mesh, checkpoints)
-        write_json(run / DATASET, dataset.summary.to_json())
-        write_json(run / CONFIG, config.to_dict())
+        if first():
+            write_json(run / DATASET, dataset.summary.to_json())
+            write_json(run / CONFIG, config.to_dict())
         if start >= config.train.steps:
-            print(f"{workdir}: all {start} steps are done. Raise --config.train.steps to go on.")
+            _say(f"{workdir}: all {start} steps are done. Raise --config.train.steps to go on.")
             return 0
         return _Run(config, run, system, mesh, dataset, checkpoints).go(state, start, profile)
 
@@ -96,15 +100,21 @@ def _start(
     system: System, config: Any, mesh: Mesh, checkpoints: Checkpoints
 ) -> tuple[TrainState, int]:
     init = partial(system.init, config.seed, config.data.image_size)
-    latest = checkpoints.latest()
-    if latest is None:
-        return parallel.everywhere(init, mesh), 0
     sharding = parallel.replicated(mesh)
     target = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), jax.eval_shape(init)
     )
-    print(f"resuming from step {latest}")
-    return checkpoints.restore(latest, target), latest
+    found = checkpoints.restore_newest(target)
+    if found is None:
+        return parallel.everywhere(init, mesh), 0
+    start, state = found
+    _say(f"resuming from step {start}")
+    return state, start
+
+
+def _say(message: str) -> None:
+    if first():
+        print(message, flush=True)
 
 
 class _Run:
@@ -128,34 +138,40 @@ class _Run:
         self.step = parallel.compile_step(step, mesh)
         self.evaluator = Evaluator(system.vqvae, mesh)
         self.samples = samples(dataset.test, config.data.image_size)
+        playing = system.discriminator is not None
+        self.guards = Guards(config.loss.adversarial_start if playing else None)
+        self.asked_to_stop = parallel.Largest(mesh) if jax.process_count() > 1 else int
 
     def go(self, state: TrainState, start: int, profile: int) -> int:
         config, steps = self.config, self.config.train.steps
-        batches = train_batches(self.dataset.train, config.data, seed=config.seed)
+        host, hosts = jax.process_index(), jax.process_count()
+        batches = train_batches(
+            self.dataset.train, config.data, seed=config.seed, host=host, hosts=hosts
+        )
         stream = parallel.placed_ahead(prefetch(batches, start, config.data.workers), self.mesh)
-        self.writer, self.progress = Writer(self.run, start), Progress(start, steps)
+        self.writer = Writer(self.run, start)
+        self.progress = Progress(start, steps)
         self.profile = Profile(self.run / "profile", start, profile)
         try:
             with stop_on_signal() as stop:
-                state, done = self._steps(state, start, stream, stop)
-            if stop.number:
-                self._save(state, done)
-                self.progress.say(
-                    f"stopped; saved at step {done}. The same command goes on from there."
-                )
-                return 128 + stop.number
-            return 0
+                stopped = self._steps(state, start, stream, stop)
+            return 128 + stopped if stopped else 0
+        except Diverged as error:
+            raise Diverged(
+                f"{error} The newest checkpoint is of step {self.checkpoints.latest()}. "
+                "Lower optim.learning_rate, and train in another --workdir."
+            ) from error
         finally:
             stream.close()  # type: ignore[attr-defined]
             self.profile.close()
             self.progress.close()
             self.writer.close()
 
-    def _steps(
-        self, state: TrainState, start: int, stream: Iterator[Any], stop: Stop
-    ) -> tuple[TrainState, int]:
+    def _steps(self, state: TrainState, start: int, stream: Iterator[Any], stop: Stop) -> int:
+        """Runs to the last step, or until a signal, whose number it returns."""
         config, steps = self.config, self.config.train.steps
-        interval = Interval(start)
+        periods = config.train.log_every, config.train.eval_every, config.checkpoint.every
+        interval = Interval(start, config.optim.skip_nonfinite)
         for done in range(start + 1, steps + 1):
             self.profile.before(done)
             with interval.waiting():
@@ -164,32 +180,37 @@ class _Run:
             self.profile.after(done, metrics)
             interval.add(metrics)
             self.progress.advance()
-            last = done == steps
-            if last or done % config.train.log_every == 0:
+            asked, last = self.asked_to_stop(stop.number), done == steps
+            logs, evaluates, saves = (last or done % every == 0 for every in periods)
+            if logs or evaluates or saves or asked:
+                interval.require_finite()  # before anything is written of it
+            if logs:
                 self._log(interval, done, config.data.batch_size)
-                interval = Interval(done)
-            if last or done % config.train.eval_every == 0:
-                self._evaluate(state, done)
+                interval = Interval(done, config.optim.skip_nonfinite)
+            psnr = None
+            if evaluates:
+                psnr = self._evaluate(state, done)
                 interval.restart()
-            if last or done % config.checkpoint.every == 0:
-                self._save(state, done)
-            if stop.number:
-                return state, done
-        return state, steps
+            if saves or evaluates or asked:
+                self.checkpoints.save(done, state, config.to_dict(), psnr)
+            if asked:
+                self.progress.say(
+                    f"stopped; saved step {done}. The same command goes on from there."
+                )
+                return asked
+        return 0
 
     def _log(self, interval: Interval, done: int, batch_size: int) -> None:
         values = interval.summary(done, batch_size)
-        if not np.isfinite(values["train/loss"]):
-            raise Diverged(
-                f"the loss became {values['train/loss']} in steps {interval.start} to {done}. "
-                f"The newest checkpoint is of step {self.checkpoints.latest()}. "
-                "Lower optim.learning_rate, and train in another --workdir."
-            )
+        if not values:
+            return
+        for warning in self.guards.look(done, values):
+            self.progress.say(f"warning: step {done}: {warning}")
         self.writer.scalars(done, values)
         left = (self.config.train.steps - done) * batch_size / values["train/images_per_second"]
         self.progress.report(done, values, left)
 
-    def _evaluate(self, state: TrainState, done: int) -> None:
+    def _evaluate(self, state: TrainState, done: int) -> float:
         variables = state.ema_variables()
         measures = self.evaluator.evaluate(
             variables, self.dataset.test, self.dataset.summary, self.config.data.batch_size
@@ -201,6 +222,4 @@ class _Run:
             f"eval at {done}: psnr {measures['psnr']:.2f} dB  ssim {measures['ssim']:.3f}  "
             f"mae/std {measures['mae_over_std']:.4f}  usage {usage}"
         )
-
-    def _save(self, state: TrainState, done: int) -> None:
-        self.checkpoints.save(done, state, self.config.to_dict())
+        return measures["psnr"]

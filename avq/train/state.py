@@ -1,5 +1,6 @@
 """What training carries from one step to the next."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -44,6 +45,7 @@ class TrainState:
         ema: moving average of the generator's parameters and batch statistics, which evaluation
             uses.
         rng: key data, uint32; it never changes, step s draws from `fold_in(rng, s)`.
+        skipped: how many of the steps done were left out, since they were not finite; int32.
     """
 
     step: Any
@@ -51,6 +53,7 @@ class TrainState:
     discriminator: Any  # Orbax puts its own marks in the place of None
     ema: dict[str, Tree]
     rng: Any
+    skipped: Any
 
     def ema_variables(self) -> dict[str, Tree]:
         """Variables of the averaged generator, as `apply` takes them."""
@@ -87,4 +90,5 @@ def init_state(
         opponent = player(discriminator, discriminator_key, optimizers["discriminator"])
     # A copy: a buffer that stands in the state twice cannot be donated.
     ema = jax.tree.map(jnp.copy, averaged(generator.variables()))
-    return TrainState(jnp.zeros((), jnp.int32), generator, opponent, ema, jax.random.key_data(rng))
+    zero = partial(jnp.zeros, (), jnp.int32)  # one buffer each: see above
+    return TrainState(zero(), generator, opponent, ema, jax.random.key_data(rng), zero())

@@ -1,5 +1,6 @@
 """One training step of both players: a pure function of state and batch."""
 
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from avq import losses
+from avq.models.quantizer import perplexity
 from avq.pixels import to_float
 from avq.train.state import Player, TrainState, averaged
 
@@ -28,6 +30,8 @@ class Objective:
         adversarial_weight: lambda.
         adversarial_start: step from which the players play against each other.
         ema_decay: of the averaged generator.
+        skip_nonfinite: whether a step whose losses or gradients are not finite leaves all but the
+            counts of steps as it was.
     """
 
     pixel_variance: float = flax.struct.field(pytree_node=False)
@@ -35,6 +39,7 @@ class Objective:
     adversarial_weight: float = flax.struct.field(pytree_node=False)
     adversarial_start: int = flax.struct.field(pytree_node=False)
     ema_decay: float = flax.struct.field(pytree_node=False)
+    skip_nonfinite: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 def train_step(
@@ -46,6 +51,7 @@ def train_step(
     optimizers: dict[str, optax.GradientTransformation],
     objective: Objective,
     axis_name: str | None = None,
+    sync_batch_norm: bool = True,
 ) -> tuple[TrainState, Metrics]:
     """Updates both players at once, each from the other's parameters before the step.
 
@@ -56,15 +62,22 @@ def train_step(
         optimizers: by player, 'vqvae' and 'discriminator'.
         objective: weights of the losses.
         axis_name: mapped axis that the batch is split over; None for a single device.
+        sync_batch_norm: whether the modules take batch statistics over that axis; if not, the
+            running ones become the mean of all devices'.
 
     Returns:
-        The state after the step, and metrics: scalars, and one value a level of `perplexity`.
+        The state after the step, and metrics: scalars, one value a level of `perplexity`, and the
+        `code_counts` `[levels, k]` of the global batch.
     """
 
     def mean(tree: Any) -> Any:
         # The mean over devices stands inside the loss: the gradient of a replicated parameter is
         # summed over the devices already.
         return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+    def shared(model_state: dict[str, Any]) -> dict[str, Any]:
+        own = () if sync_batch_norm else ("batch_stats",)
+        return {name: mean(tree) if name in own else tree for name, tree in model_state.items()}
 
     targets = to_float(images)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
@@ -111,9 +124,10 @@ def train_step(
 
     gradient_of = jax.value_and_grad(generator_objective, has_aux=True)
     (loss, (metrics, mutated, out)), gradients = gradient_of(state.vqvae.params)
-    generator = _update(state.vqvae, gradients, mutated, optimizers["vqvae"])
+    generator = _update(state.vqvae, gradients, shared(mutated), optimizers["vqvae"])
     metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    metrics["perplexity"] = jnp.stack([level.perplexity for level in out.levels])
+    metrics["code_counts"] = jnp.stack([level.counts for level in out.levels])
+    metrics["perplexity"] = jax.vmap(perplexity)(metrics["code_counts"])
 
     opponent = state.discriminator
     if opponent is not None:
@@ -121,11 +135,18 @@ def train_step(
         (_, (loss, logits, mutated)), gradients = gradient_of(
             opponent.params, lax.stop_gradient(out.images)
         )
-        opponent = _update(opponent, gradients, mutated, optimizers["discriminator"])
+        opponent = _update(opponent, gradients, shared(mutated), optimizers["discriminator"])
         metrics |= {"discriminator_loss": loss, **logits}
+        metrics["discriminator_gradient_norm"] = optax.tree.norm(gradients)
 
     ema = _average(state, generator, objective.ema_decay)
-    return TrainState(state.step + 1, generator, opponent, ema, state.rng), metrics
+    after = TrainState(state.step + 1, generator, opponent, ema, state.rng, state.skipped)
+    if objective.skip_nonfinite:
+        finite = jnp.all(jnp.isfinite(jnp.stack([v for v in metrics.values() if v.ndim == 0])))
+        before = replace(state, step=state.step + 1, skipped=state.skipped + 1)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+        metrics["skipped"] = after.skipped
+    return after, metrics
 
 
 def _update(player: Player, gradients: Any, model_state: dict[str, Any], optimizer: Any) -> Player:

@@ -42,7 +42,8 @@ class System:
 def build(config: Any) -> System:
     """Modules and optimisers of a config."""
     adversarial = config.loss.adversarial_weight > 0
-    common = {"dtype": config.model.dtype, "axis_name": parallel.AXIS}
+    norm_axis = parallel.AXIS if config.model.sync_batch_norm else None
+    common = {"dtype": config.model.dtype, "axis_name": norm_axis}
     return System(
         VQVAE(**module_fields(config.model.to_dict()), axis_name=parallel.AXIS),
         Discriminator(**module_fields(config.discriminator.to_dict()), **common)
@@ -62,6 +63,7 @@ def make_step(
         adversarial_weight=config.loss.adversarial_weight,
         adversarial_start=config.loss.adversarial_start,
         ema_decay=config.optim.ema_decay,
+        skip_nonfinite=config.optim.skip_nonfinite > 0,
     )
     return partial(
         train_step,
@@ -70,4 +72,5 @@ def make_step(
         optimizers=system.optimizers,
         objective=objective,
         axis_name=parallel.AXIS,
+        sync_batch_norm=config.model.sync_batch_norm,
     )

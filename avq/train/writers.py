@@ -13,9 +13,13 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from avq.hosts import first
+
 
 class Writer:
     """Writes into a run's folder.
+
+    Only the first process of a run does.
 
     Args:
         run: the folder.
@@ -26,12 +30,17 @@ class Writer:
     def __init__(self, run: Path, start: int) -> None:
         self._metrics = run / "metrics.jsonl"
         self._samples = run / "samples"
+        self._silent = not first()
+        if self._silent:
+            return
         self._samples.mkdir(exist_ok=True)
         _drop_later_records(self._metrics, start)
         self._tensorboard = SummaryWriter(str(run), purge_step=start + 1 if start else None)
 
     def scalars(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line of JSON; lists become one TensorBoard scalar an entry."""
+        if self._silent:
+            return
         with self._metrics.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
@@ -41,11 +50,14 @@ class Writer:
 
     def image(self, step: int, picture: np.ndarray) -> None:
         """Writes `samples/<step>.png`."""
+        if self._silent:
+            return
         Image.fromarray(picture).save(self._samples / f"{step:07d}.png")
         self._tensorboard.add_image("samples", picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        self._tensorboard.close()
+        if not self._silent:
+            self._tensorboard.close()
 
 
 def _drop_later_records(path: Path, step: int) -> None:
@@ -65,7 +77,7 @@ def _step_of(line: str) -> int | float:
 
 
 class Progress:
-    """A bar on a terminal, a plain line a log interval elsewhere."""
+    """A bar on a terminal, a plain line a log interval elsewhere; from the first process only."""
 
     def __init__(self, start: int, steps: int) -> None:
         self._steps = steps
@@ -73,7 +85,7 @@ class Progress:
             total=steps,
             initial=start,
             unit="step",
-            disable=not sys.stderr.isatty(),
+            disable=not (first() and sys.stderr.isatty()),
             dynamic_ncols=True,
         )
 
@@ -97,6 +109,8 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Prints a line without breaking the bar."""
+        if not first():
+            return
         if self._bar.disable:
             print(message, flush=True)
         else:

@@ -259,7 +259,7 @@ def test_evaluation_returns_exact_codes_and_changes_nothing(update):
         chex.assert_trees_all_equal(state, variables)
     counts = np.bincount(codes.ravel(), minlength=K) / codes.size
     entropy = -sum(p * np.log(p) for p in counts if p > 0)
-    chex.assert_trees_all_close(result.perplexity, np.float32(np.exp(entropy)), rtol=1e-5)
+    chex.assert_trees_all_close(perplexity(result.counts), np.float32(np.exp(entropy)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -305,16 +305,16 @@ def test_training_on_several_devices_is_training_on_one(update, devices, key):
         rngs = {"codebook": key}
         result, state = shared.apply(variables, z, True, mutable=["codebook"], rngs=rngs)
         loss = jax.lax.pmean(result.loss, "data")
-        return (result.vectors, result.codes), (result.perplexity, loss, variables | state)
+        return (result.vectors, result.codes), (result.counts, loss, variables | state)
 
     split = P("data")
     step = sharded(step, devices, (P(), split, P()), (split, P()))
     for number in range(3):  # the first fills the codebook, the others also revive
         z, key = normal(8, 1, 2, D, seed=number), jax.random.fold_in(key, number)
         result, state = train(alone, variables, z, key)
-        local, (perplexity_, loss, after) = step(variables, z, key)
-        expected = (result.vectors, result.codes), (result.perplexity, result.loss, state)
-        chex.assert_trees_all_close((local, (perplexity_, loss, after)), expected, atol=1e-5)
+        local, (counts, loss, after) = step(variables, z, key)
+        expected = (result.vectors, result.codes), (result.counts, result.loss, state)
+        chex.assert_trees_all_close((local, (counts, loss, after)), expected, atol=1e-5)
         variables = state
 
 

@@ -1,5 +1,6 @@
 """The training step of both players."""
 
+from dataclasses import replace
 from functools import partial
 
 import chex
@@ -42,7 +43,8 @@ SGD = {"vqvae": optax.sgd(1.0), "discriminator": optax.sgd(1.0)}
 
 def modules(axis_name=None, **fields):
     vqvae = VQVAE(**{**FIELDS, **fields}, axis_name=axis_name)
-    discriminator = Discriminator((4, 4, 1), (2, 2, 1), vqvae.dtype, axis_name)
+    norm_axis = axis_name if vqvae.sync_batch_norm else None
+    discriminator = Discriminator((4, 4, 1), (2, 2, 1), vqvae.dtype, norm_axis)
     return {"vqvae": vqvae, "discriminator": discriminator}
 
 
@@ -53,7 +55,12 @@ def make(optimizers=SGD, objective=OBJECTIVE, axis_name=None, adversary=True, **
         system["discriminator"] = None
     state = jax.jit(partial(init_state, 0, SIZE, optimizers=optimizers, **system))()
     step = partial(
-        train_step, optimizers=optimizers, objective=objective, axis_name=axis_name, **system
+        train_step,
+        optimizers=optimizers,
+        objective=objective,
+        axis_name=axis_name,
+        sync_batch_norm=system["vqvae"].sync_batch_norm,
+        **system,
     )
     return state, step
 
@@ -82,9 +89,9 @@ def plain_step(images):
     return state, after, metrics
 
 
-def on_devices(count, images, steps=1):
+def on_devices(count, images, steps=1, **fields):
     """The same with the batch split over `count` devices."""
-    state, step = make(axis_name=parallel.AXIS)
+    state, step = make(axis_name=parallel.AXIS, **fields)
     mesh = parallel.make_mesh(count)
     compiled = parallel.compile_step(step, mesh)
     state = jax.device_put(state, parallel.replicated(mesh))
@@ -123,6 +130,36 @@ def test_devices_do_not_change_gradients_statistics_or_codebook(count, images, o
     chex.assert_trees_all_close(
         jax.device_get(metrics), jax.device_get(alone_metrics), rtol=1e-4, atol=1e-5
     )
+
+
+def test_unsynced_batch_norm_keeps_the_mean_of_the_devices_statistics(images):
+    fields = {**PLAIN, "sync_batch_norm": False}
+    state, step = make(**fields)
+    step = jax.jit(step)
+    # Of the encoder: what lies behind the codebook depends on the whole batch, which filled it.
+    halves = [
+        step(state, half)[0].vqvae.model_state["batch_stats"]["encoder"]
+        for half in (images[:4], images[4:])
+    ]
+    expected = jax.tree.map(lambda a, b: (np.asarray(a) + np.asarray(b)) / 2, *halves)
+    together, _ = on_devices(2, images, **fields)
+    found = jax.device_get(together.vqvae.model_state["batch_stats"]["encoder"])
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_step_that_is_not_finite_is_left_out_and_counted(images):
+    state, step = make(objective=OBJECTIVE.replace(skip_nonfinite=True), **PLAIN)
+    step = jax.jit(step)
+    spoilt = jax.tree.map(lambda p: p.at[(0,) * p.ndim].set(jnp.nan), state.vqvae.params)
+    before = replace(state, vqvae=replace(state.vqvae, params=spoilt))
+    after, metrics = step(before, images)
+    assert not np.isfinite(metrics["loss"])
+    assert (int(after.step), int(after.skipped), int(metrics["skipped"])) == (1, 1, 1)
+    left = replace(before, step=after.step, skipped=after.skipped)
+    chex.assert_trees_all_equal(jax.device_get(after), jax.device_get(left))
+    after, _ = step(state, images)
+    assert (int(after.step), int(after.skipped)) == (1, 0)
+    chex.assert_tree_all_finite(after)
 
 
 def test_step_is_traced_once_and_donates_every_leaf(images):

@@ -1,0 +1,52 @@
+"""Training by several processes, on one host or many: how they find one another."""
+
+import os
+from typing import Any
+
+import jax
+
+from avq.errors import InputError
+
+# Set to the number of tasks by what starts them: Slurm's srun, and Open MPI's mpirun.
+TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+FLAG = "--distributed"
+USAGE = f"{FLAG}=HOST:PORT,PROCESSES,INDEX, with the address of process 0"
+
+
+def join(flag: str | None) -> None:
+    """Joins the other processes of a run, if there are any. Call before anything asks JAX for its
+    devices.
+
+    Args:
+        flag: None joins those that `srun` or `mpirun` has started beside this one. "" asks JAX to
+            find out, which it does on Cloud TPU too. "HOST:PORT,PROCESSES,INDEX" says it: where
+            process 0 listens, how many there are, and which one this is, from 0.
+
+    Raises:
+        InputError: for a flag that says something else, or when the others do not answer.
+    """
+    if flag is None and not any(int(os.environ.get(name) or 1) > 1 for name in TASKS):
+        return
+    given = _given(flag) if flag else {}
+    try:
+        jax.distributed.initialize(**given)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"cannot join the other processes: {reason}. Start all of them, or give {USAGE}."
+        ) from error
+
+
+def _given(flag: str) -> dict[str, Any]:
+    address, *numbers = flag.split(",")
+    if ":" not in address or len(numbers) != 2 or not all(n.isdecimal() for n in numbers):
+        raise InputError(f"{FLAG}={flag} is not {USAGE}.")
+    processes, index = map(int, numbers)
+    if index >= processes:
+        raise InputError(f"{FLAG}={flag}: process {index} is none of 0 to {processes - 1}.")
+    return {"coordinator_address": address, "num_processes": processes, "process_id": index}
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and speaks for all."""
+    return jax.process_index() == 0
