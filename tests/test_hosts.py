@@ -1,0 +1,110 @@
+"""Runs of several processes: how they join, and that they train as one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import chex
+import pytest
+
+from avq import config, hosts, main
+from avq.checkpoint import Checkpoints
+from avq.errors import InputError
+from avq.train import loop
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("host", r"--distributed=host is not --distributed=HOST:PORT,PROCESSES,INDEX"),
+        ("host,2,0", "is not"),
+        ("host:80,2", "is not"),
+        ("host:80,two,0", "is not"),
+        ("host:80,2,2", r"process 2 is none of 0 to 1"),
+    ],
+)
+def test_flag_that_says_something_else_is_refused(flag, message):
+    with pytest.raises(InputError, match=message):
+        hosts.join(flag)
+
+
+@pytest.mark.parametrize("tasks", [{}, {"SLURM_STEP_NUM_TASKS": "1"}, {"OMPI_COMM_WORLD_SIZE": ""}])
+def test_process_alone_joins_nobody(tasks, monkeypatch):
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", pytest.fail)
+    for name in hosts.TASKS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in tasks.items():
+        monkeypatch.setenv(name, value)
+    hosts.join(None)
+
+
+@pytest.mark.parametrize("name", hosts.TASKS)
+def test_tasks_that_were_started_together_join(name, monkeypatch):
+    calls = []
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda **given: calls.append(given))
+    monkeypatch.setenv(name, "2")
+    hosts.join(None)
+    hosts.join("")
+    hosts.join("host:80,4,1")
+    by_hand = {"coordinator_address": "host:80", "num_processes": 4, "process_id": 1}
+    assert calls == [{}, {}, by_hand]
+
+
+def start(arguments, processes, devices):
+    """Processes of a run, each with its own devices of the CPU backend."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = (
+        "import sys, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1])); "
+        "from avq import main; sys.exit(main.main(sys.argv[2:]))"
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-c", program, str(devices), *arguments),
+                f"--distributed={address},{processes},{index}",
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(processes)
+    ]
+
+
+def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
+    many = ["--config.parallel.devices=0", "--config.train.steps=100000"]
+    run, alone = tmp_path / "together", tmp_path / "alone"
+    plain = [*plain, "--config.optim.decay=constant"]
+    both = start([*plain, *many, f"--workdir={run}"], processes=2, devices=2)
+    for line in both[0].stdout:
+        if "step 4/" in line:
+            break
+    both[1].send_signal(signal.SIGTERM)  # to the one that does not speak
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, told
+    with Checkpoints(run, read_only=True) as checkpoints:
+        step, together = checkpoints.restore_arrays()
+    assert f"saved step {step}." in told[0]
+
+    same = [*plain, "--config.parallel.devices=4", f"--config.train.steps={step}"]
+    assert loop.train(config.load(same), str(alone)) == 0
+    with Checkpoints(alone, read_only=True) as checkpoints:
+        _, expected = checkpoints.restore_arrays(step)
+    assert together["step"] == expected["step"] == step
+    # Adam divides by what may be rounding alone, so parameters may differ by a learning rate; that
+    # every process saw its own part of each batch shows in the statistics.
+    for part in ("batch_stats", "codebook"):
+        chex.assert_trees_all_close(
+            together["vqvae"]["model_state"][part],
+            expected["vqvae"]["model_state"][part],
+            rtol=0.02,
+            atol=2e-3,
+        )
+    # It goes on as one process.
+    assert main.main([*same, f"--config.train.steps={step + 1}", f"--workdir={run}"]) == 0
