@@ -24,6 +24,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Int
 
+from avq import lock
 from avq.data.dataset import require_few
 from avq.data.duplicates import near_duplicates, perceptual_hash
 from avq.data.images import UnreadableImage, centre_square, encode
@@ -31,6 +32,7 @@ from avq.data.sources import DATASET, UNFINISHED, open_source, split_rows
 from avq.data.sources.base import EncodedImages
 from avq.errors import InputError
 from avq.json_files import read_json, write_json
+from avq.lock import locked
 
 IMAGES_PER_SHARD = 1024
 BYTES_PER_SHARD = 1 << 28
@@ -83,7 +85,7 @@ def prepare(
 
     Raises:
         InputError: for a source that cannot be opened or has too many unreadable images, a folder
-            that holds something else, or a disk that is full.
+            that holds something else or is being filled by another process, or a disk that is full.
     """
     source = open_source(path)
     settings = {"size": size, "seed": seed, "split": split, "source": _fingerprint(source)}
@@ -91,24 +93,23 @@ def prepare(
     if done := _finished(target, settings):
         shutil.rmtree(notes, ignore_errors=True)  # where it was killed while it took them away
         return done
-    with _writable(target):
-        notes.mkdir(parents=True, exist_ok=True)
+    with locked(notes), _writable(target):
         write_json(notes / SETTINGS, settings)
-    shards = _shards(split_rows(source, split, seed), size)
-    start(len(source))
-    rejected: dict[str, str] = {}
-    counted = []
-    with _readers(source, size, workers) as read, _writable(target):
-        for shard in shards:
-            note = _still_true(notes, shard, source)
-            if note is None:
-                note = _write(target, shard, read(shard.rows.tolist()), each)
-                write_json(_note_path(notes, shard), note)
-            else:
-                each(len(shard.rows))
-            rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
-            require_few(rejected, len(source), max_rejected)
-            counted.append(note)
+        shards = _shards(split_rows(source, split, seed), size)
+        start(len(source))
+        rejected: dict[str, str] = {}
+        counted = []
+        with _readers(source, size, workers) as read:
+            for shard in shards:
+                note = _still_true(notes, shard, source)
+                if note is None:
+                    note = _write(target, shard, read(shard.rows.tolist()), each)
+                    write_json(_note_path(notes, shard), note)
+                else:
+                    each(len(shard.rows))
+                rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
+                require_few(rejected, len(source), max_rejected)
+                counted.append(note)
         about = settings | _summary(settings, shards, counted)
         write_json(target / DATASET, about)
         shutil.rmtree(notes)
@@ -133,9 +134,10 @@ def _finished(target: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_empty(target: Path) -> bool:
-    """Whether a folder holds nothing, or nothing but the folder for notes, made and left empty."""
+    """Whether a folder holds nothing, or nothing but the folder for notes without one."""
     return target.is_dir() and all(
-        path.name == UNFINISHED and not any(path.iterdir()) for path in target.iterdir()
+        path.name == UNFINISHED and {note.name for note in path.iterdir()} <= {lock.NAME}
+        for path in target.iterdir()
     )
 
 
