@@ -4,6 +4,7 @@ Orbax.
 
 import logging
 import os
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,10 +117,10 @@ class Checkpoints:
             raise self._not_saved(error) from error
 
     def _not_saved(self, error: Exception) -> NotSaved:
+        kept = self.latest()
         return NotSaved(
-            f"could not save to {str(self._run / CHECKPOINTS)!r}: {_one_line(error)} "
-            f"The newest checkpoint is of step {self.latest()}; when that is mended, the same "
-            "command goes on from it."
+            f"could not save to {str(self._run / CHECKPOINTS)!r}: {_one_line(error)} When that is "
+            f"mended, the same command goes on from step {kept or 0}, the newest that is saved."
         )
 
     def restore_newest(self, target: Any) -> tuple[int, Any] | None:
@@ -215,8 +216,13 @@ def checksums(state: Any) -> dict[str, int]:
 
 
 def _one_line(error: Exception) -> str:
-    lines = str(error).split("\n")
-    return f"{type(error).__name__}: {lines[0][:150]}".rstrip(" .:") + "."
+    """The system's own words where there are some in what the storage reports, else its start."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + "."
+    text = str(error) or "no reason given"
+    if system := re.search(r"([^:]+) \[os_error_code", text):
+        return system[1].strip() + "."
+    return f"{type(error).__name__}: {text.splitlines()[0][:150]}".rstrip(" .:") + "."
 
 
 @dataclass

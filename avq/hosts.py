@@ -13,6 +13,10 @@ FLAG = "--distributed"
 USAGE = f"{FLAG}=HOST:PORT,PROCESSES,INDEX, with the address of process 0"
 
 
+class NotJoined(Exception):
+    """The other processes of a run did not come, or not in time."""
+
+
 def join(flag: str | None) -> None:
     """Joins the other processes of a run, if there are any. Call before anything asks JAX for its
     devices.
@@ -23,16 +27,19 @@ def join(flag: str | None) -> None:
             process 0 listens, how many there are, and which one this is, from 0.
 
     Raises:
-        InputError: for a flag that says something else, or when the others do not answer.
+        InputError: for a flag that says something else.
+        NotJoined: when the others do not answer.
     """
     if flag is None and not any(int(os.environ.get(name) or 1) > 1 for name in TASKS):
         return
     given = _given(flag) if flag else {}
+    # JAX would catch a SIGTERM that comes before the first step, and nobody would hear of it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**given)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(
+        raise NotJoined(
             f"cannot join the other processes: {reason}. Start all of them, or give {USAGE}."
         ) from error
 

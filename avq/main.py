@@ -30,11 +30,12 @@ def main(arguments: Sequence[str]) -> int:
     """Trains.
 
     Returns:
-        The exit code: 0 done; 2 bad input; 1 diverged, or could not save; 128 + n stopped by signal
-        n, after which the same command goes on.
+        The exit code: 0 done; 2 bad input; 1 diverged, or could not save; 75 the other processes
+        did not come; 128 + n stopped by signal n. After the last two the same command goes on.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain narrate there
+    for narrator in ("absl", "asyncio"):  # of Orbax and Grain; what fails is raised, too
+        logging.getLogger(narrator).setLevel(logging.CRITICAL)
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     except (Diverged, NotSaved, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except hosts.NotJoined as error:
+        print(f"error: {error}", file=sys.stderr)
+        return os.EX_TEMPFAIL
     except KeyboardInterrupt:  # before the first step, or for the second time
         return 128 + signal.SIGINT
 

@@ -172,7 +172,9 @@ def test_what_cannot_be_written_is_told_and_the_last_checkpoint_stays(saved, tmp
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    with pytest.raises(NotSaved, match=r"could not save to .* newest checkpoint is of step 5"):
+    with pytest.raises(
+        NotSaved, match=r"could not save to .*: File too large\. .* goes on from step 5"
+    ):
         save_to_full_disk()
     with Checkpoints(run, read_only=True) as checkpoints:
         assert checkpoints.restore_arrays()[0] == 5

@@ -52,6 +52,15 @@ def test_tasks_that_were_started_together_join(name, monkeypatch):
     assert calls == [{}, {}, by_hand]
 
 
+def test_others_that_do_not_come_are_said_to_be_missing(monkeypatch):
+    def initialize(**_):
+        raise RuntimeError("DEADLINE_EXCEEDED:\n  Barrier timed out")
+
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", initialize)
+    with pytest.raises(hosts.NotJoined, match=r"cannot join .*: DEADLINE_EXCEEDED: Barrier timed"):
+        hosts.join("host:80,2,1")
+
+
 def start(arguments, processes, devices):
     """Processes of a run, each with its own devices of the CPU backend."""
     with socket.socket() as free:

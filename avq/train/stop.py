@@ -14,12 +14,15 @@ class Stop:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """The first Ctrl-C or SIGTERM lets the step under way end; a second one acts as ever."""
+    """Ctrl-C or SIGTERM lets the step under way end. A second Ctrl-C acts as ever; a second SIGTERM
+    does not, since schedulers send more than one.
+    """
     stop = Stop()
 
     def note(number: int, _: Any) -> None:
         stop.number = number
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
     before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     for number in before:

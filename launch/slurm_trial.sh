@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Tries slurm.sh on one machine: a Slurm of its own in a temporary folder, two tasks on the CPU as
+# one training, a TERM in the middle. Shows that the job saves, goes back into the queue by
+# itself, resumes and finishes. Minutes on two cores. As root on Debian, from the repository's
+# root, with avq's environment active:
+#
+#   apt-get install slurm-wlm munge
+#   launch/slurm_trial.sh
+set -euo pipefail
+
+folder=$(mktemp -d /tmp/slurm_trial.XXXXXX)
+chmod 755 "$folder" # munge refuses folders that are not readable
+node=$(hostname -s)
+log=$folder/job.log
+daemons=()
+job=
+
+finish() {
+    # What slurmd started outlives it.
+    [[ ! $job ]] || scancel --full --signal=KILL "$job" 2>/dev/null && sleep 3
+    ((${#daemons[@]} == 0)) || kill "${daemons[@]}" 2>/dev/null || true
+    wait
+    rm -rf "$folder"
+}
+trap finish EXIT
+
+# Waits until a command succeeds: until_true SECONDS WHAT COMMAND...
+until_true() {
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if ((SECONDS > end)); then
+            echo "waited too long for: $what" >&2
+            tail -n 30 "$folder"/slurm*.log >&2
+            exit 1
+        fi
+        sleep 0.5
+    done
+}
+
+mkdir "$folder"/{munge,state,spool}
+head -c 1024 /dev/urandom >"$folder/munge/key"
+chmod 400 "$folder/munge/key"
+munged --foreground --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
+    --pid-file="$folder/munge/pid" --log-file="$folder/munge/log" \
+    --seed-file="$folder/munge/seed" 2>"$folder/munge/err" &
+daemons+=($!)
+
+# cred_expire is also how long a requeued job rests before it may start again; 120 by default.
+# config_overrides: two CPUs are promised whatever the machine has.
+cat >"$folder/slurm.conf" <<CONF
+ClusterName=trial
+SlurmctldHost=$node(127.0.0.1)
+SlurmctldPort=16817
+SlurmdPort=16818
+SlurmUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket=$folder/munge/socket,cred_expire=10
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+ReturnToService=2
+JobRequeue=1
+MpiDefault=none
+NodeName=$node NodeAddr=127.0.0.1 CPUs=2
+PartitionName=trial Nodes=$node Default=YES MaxTime=INFINITE State=UP
+CONF
+export SLURM_CONF=$folder/slurm.conf
+until_true 20 munged test -S "$folder/munge/socket"
+slurmctld -D 2>/dev/null &
+daemons+=($!)
+slurmd -D 2>/dev/null &
+daemons+=($!)
+until_true 60 "an idle node" sh -c "sinfo --noheader --format=%T | grep -qx idle"
+
+export JAX_PLATFORMS=cpu
+job=$(sbatch --parsable --nodes=1 --ntasks-per-node=2 --cpus-per-task=1 --gres=none --time=60 \
+    --output="$log" launch/slurm.sh --config=configs/ah_vqvae.py:tiny --workdir="$folder/run" \
+    --config.train.steps=60 --config.train.log_every=5 --config.train.eval_every=60 \
+    --config.checkpoint.every=20)
+echo "job $job:"
+tail --retry --follow=name "$log" 2>/dev/null &
+daemons+=($!)
+until_true 900 "the first steps" grep -q '"step": 10' "$folder/run/metrics.jsonl"
+echo "step 10 is done: scancel --signal=TERM $job"
+scancel --signal=TERM "$job"
+until_true 120 "the requeue" grep -q "back into the queue" "$log"
+until_true 900 "the end" sh -c "scontrol show job $job | grep -q JobState=COMPLETED"
+
+grep -q "resuming from step" "$log"
+sleep 1 # for the last lines of the output
+echo "what Slurm says of job $job:"
+scontrol show job "$job" | grep -E -o '(JobState|Restarts|ExitCode|NumTasks)=[^ ]+'
+echo "saved, requeued, resumed, finished"
