@@ -86,7 +86,8 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint that is whole on disk, or None."""
-        return max(self._manager.all_steps(read=True), default=None)
+        self._manager.reload()
+        return self._manager.latest_step()
 
     def save(
         self, step: int, state: Any, config: dict[str, Any], psnr: float | None = None
@@ -115,6 +116,10 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=measures, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
+
+    def wait(self) -> None:
+        """Waits until what was begun to be saved is whole on disk."""
+        self._manager.wait_until_finished()
 
     def _not_saved(self, error: Exception) -> NotSaved:
         kept = self.latest()
@@ -178,8 +183,9 @@ class Checkpoints:
             InputError: when there is none.
         """
         if step is not None and step not in self.steps():
+            there = ", ".join(map(str, self.steps())) or "none"
             raise InputError(
-                f"{str(self._run)!r} has no checkpoint of step {step}: {self.steps()}."
+                f"{str(self._run)!r} has no checkpoint of step {step}. There are: {there}."
             )
         found = self._newest(self._restore_arrays, None if step is None else [step])
         if found is None:

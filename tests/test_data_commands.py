@@ -84,8 +84,9 @@ prepare.prepare(sys.argv[1], Path(sys.argv[2]), size=8, workers=2, each=each)
 def test_killed_prepare_goes_on_to_the_bytes_of_an_undisturbed_one(image_folder, tmp_path):
     def start(name, images):
         arguments = [image_folder, tmp_path / name, images]
-        done = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], timeout=300)
-        return done.returncode
+        command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+        # Ends only when the workers, which hold the pipe too, are gone as well.
+        return subprocess.run(command, stdout=subprocess.PIPE, timeout=300).returncode
 
     assert start("killed", 10) == -signal.SIGKILL
     left = {path.name for path in (tmp_path / "killed").iterdir()}

@@ -9,7 +9,7 @@ import sys
 import chex
 import pytest
 
-from avq import config, hosts, main
+from avq import config, hosts
 from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
@@ -115,5 +115,3 @@ def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
             rtol=0.02,
             atol=2e-3,
         )
-    # It goes on as one process.
-    assert main.main([*same, f"--config.train.steps={step + 1}", f"--workdir={run}"]) == 0

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import chex
 import numpy as np
@@ -100,26 +102,24 @@ def test_interrupted_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatc
     ]
 
 
-def test_run_killed_between_checkpoints_repeats_the_lost_steps_exactly(
-    finished, tmp_path, monkeypatch
-):
+KILLED = """
+import sys, jax
+jax.config.update("jax_num_cpu_devices", 8)
+from avq import main
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_run_killed_outright_repeats_the_lost_steps_exactly(finished, tmp_path):
     whole, smoke = finished
     run = tmp_path / "run"
-    add, seen = Interval.add, []
-
-    class Killed(BaseException):
-        pass
-
-    def add_and_die(self, metrics):
-        add(self, metrics)
-        seen.append(metrics)
-        if len(seen) == 5:
-            raise Killed
-
-    monkeypatch.setattr(Interval, "add", add_and_die)
-    with pytest.raises(Killed):
-        train(smoke, run)
-    monkeypatch.undo()
+    command = [sys.executable, "-c", KILLED, *smoke, f"--workdir={run}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("step 4/"):
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert train(smoke, run) == 0
     chex.assert_trees_all_equal(final_state(run, 6), final_state(whole, 6))
     steps = [r["step"] for r in records(run) if "train/loss" in r]
