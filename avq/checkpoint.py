@@ -38,8 +38,8 @@ class Checkpoints:
     """The checkpoints of one run, saved asynchronously; use as a context manager so that the last
     one is waited for.
 
-    A checkpoint appears when it is whole, and carries a checksum of every array, which `restore`
-    and its kin compare.
+    A checkpoint appears when it is whole, and carries a checksum of every array, compared when it
+    is read.
 
     Args:
         run: its folder.
@@ -128,26 +128,26 @@ class Checkpoints:
             f"mended, the same command goes on from step {kept or 0}, the newest that is saved."
         )
 
-    def restore_newest(self, target: Any) -> tuple[int, Any] | None:
-        """Step and state of the newest checkpoint, or None when there is none. One that is damaged
-        is moved out of the way, to `damaged/`, with a warning, and the one before it taken.
+    def restore_newest(self, target: Any) -> tuple[int, Any]:
+        """Step and state of the newest checkpoint. One that is damaged is moved out of the way, to
+        `damaged/`, with a warning, and the one before it taken.
 
         Args:
             target: a tree of `jax.ShapeDtypeStruct` that says structure, types and shardings.
 
         Raises:
-            InputError: when there are checkpoints, and none can be read.
+            InputError: when there is none that can be read.
         """
         restore_args = ocp.checkpoint_utils.construct_restore_args(target)
         found = self._newest(lambda step: self._restore(step, target, restore_args))
         for step in self.steps():
-            if found is not None and step > found[0]:
+            if step > found[0]:
                 self._move_away(step)
         return found
 
     def _newest(
         self, restore: Callable[[int], Any], steps: list[int] | None = None
-    ) -> tuple[int, Any] | None:
+    ) -> tuple[int, Any]:
         damage = {}
         for step in reversed(self.steps() if steps is None else steps):
             try:
@@ -159,7 +159,7 @@ class Checkpoints:
                 log.warning("checkpoint %d is damaged, %d is taken. %s", passed, step, reason)
             return found
         if not damage:
-            return None
+            raise InputError(f"{str(self._run)!r} has no checkpoint yet. Train it further.")
         passed, reason = next(iter(damage.items()))
         raise InputError(
             f"no checkpoint of {str(self._run)!r} can be read; number {passed}: {reason} "
@@ -187,10 +187,7 @@ class Checkpoints:
             raise InputError(
                 f"{str(self._run)!r} has no checkpoint of step {step}. There are: {there}."
             )
-        found = self._newest(self._restore_arrays, None if step is None else [step])
-        if found is None:
-            raise InputError(f"{str(self._run)!r} has no checkpoint yet. Train it further.")
-        return found
+        return self._newest(self._restore_arrays, None if step is None else [step])
 
     def _restore_arrays(self, step: int) -> Any:
         tree = self._manager.item_metadata(step)["state"].tree

@@ -196,7 +196,8 @@ class Study:
 
     def _final_state(self, run: Path) -> dict[str, Any]:
         with Checkpoints(run, read_only=True) as checkpoints:
-            leaves = jax.tree_util.tree_leaves_with_path(checkpoints.restore_arrays(self.steps))
+            _, state = checkpoints.restore_arrays(self.steps)
+        leaves = jax.tree_util.tree_leaves_with_path(state)
         arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
         return {name: (a.shape, a.dtype, a.tobytes()) for name, a in arrays.items()}
 

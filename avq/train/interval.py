@@ -56,7 +56,7 @@ class Interval:
             Diverged: when its losses, or its gradients, are not finite, and it is not one of the
                 few that may be left out.
         """
-        if not self._metrics:
+        if not self._metrics or self._metrics[-1] is None:
             return
         scalars = {k: v for k, v in self._metrics[-1].items() if v.ndim == 0}
         values = {name: float(value) for name, value in jax.device_get(scalars).items()}

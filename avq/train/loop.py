@@ -100,14 +100,13 @@ def _start(
     system: System, config: Any, mesh: Mesh, checkpoints: Checkpoints
 ) -> tuple[TrainState, int]:
     init = partial(system.init, config.seed, config.data.image_size)
+    if not checkpoints.steps():
+        return parallel.everywhere(init, mesh), 0
     sharding = parallel.replicated(mesh)
     target = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), jax.eval_shape(init)
     )
-    found = checkpoints.restore_newest(target)
-    if found is None:
-        return parallel.everywhere(init, mesh), 0
-    start, state = found
+    start, state = checkpoints.restore_newest(target)
     _say(f"resuming from step {start}")
     return state, start
 
