@@ -73,6 +73,7 @@ def paper() -> ConfigDict:
     config.optim.warmup = 0  # steps
     config.optim.decay = "constant"  # or cosine
     config.optim.ema_decay = 0.999
+    config.optim.accumulate = 1  # micro-batches that a step goes through data.batch_size in
     config.optim.skip_nonfinite = 0  # steps that may be left out for not being finite
 
     config.train = ConfigDict()

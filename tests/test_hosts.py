@@ -91,7 +91,6 @@ def start(arguments, processes, devices):
 def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
     many = ["--config.parallel.devices=0", "--config.train.steps=100000"]
     run, alone = tmp_path / "together", tmp_path / "alone"
-    plain = [*plain, "--config.optim.decay=constant"]
     both = start([*plain, *many, f"--workdir={run}"], processes=2, devices=2)
     for line in both[0].stdout:
         if "step 4/" in line:

@@ -4,6 +4,7 @@ Source: van den Oord et al. (2017), for the straight-through estimator, the comm
 moving-average codebook (their appendix A.1).
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -22,6 +23,29 @@ FRESH_USE = 0.1
 
 
 @flax.struct.dataclass
+class Statistics:
+    """What the global batch says to a codebook. Those of micro-batches, taken in turns, add up to
+    those of the batch.
+
+    Attributes:
+        counts: how often each code `[k]` was chosen.
+        sums: of the latents `[k, d]` that chose each; None where no moving average learns.
+        rows: latents `[k, d]` drawn at random, for codes that are dead; None as above.
+    """
+
+    counts: Any
+    sums: Any = None
+    rows: Any = None
+
+    def in_turns(self, turn: Any, of: int) -> "Statistics":
+        """The same with rows for every `of`-th code alone, from number `turn` on, else zeros."""
+        if self.rows is None:
+            return self
+        mine = jnp.arange(len(self.rows)) % of == turn
+        return replace(self, rows=jnp.where(mine[:, None], self.rows, 0.0))
+
+
+@flax.struct.dataclass
 class Quantized:
     """What a quantiser returns.
 
@@ -30,13 +54,13 @@ class Quantized:
             the input.
         codes: their indices `[b, h, w]`, int32.
         loss: commitment (plus codebook) loss of the local batch, a scalar.
-        counts: how often each code `[k]` was chosen in the global batch.
+        statistics: for `Quantizer.learn`.
     """
 
     vectors: Any
     codes: Any
     loss: Any
-    counts: Any
+    statistics: Statistics
 
 
 def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:
@@ -76,9 +100,9 @@ class Quantizer(nn.Module):
     """Replaces every latent vector by its nearest code, in float32 whatever comes in.
 
     With `update='ema'` the codebook is no parameter but state, in the collection 'codebook': moving
-    averages of how often each code is chosen and of the sum of what chose it. The first training
-    batch fills it with its own latents; a code whose average use falls under `revive_below` times
-    the mean is re-seeded with a latent of the batch. All statistics are over the global batch. With
+    averages of how often each code is chosen and of the sum of what chose it, which `learn` moves
+    once a step. The first training batch fills it with its own latents; a code whose average use
+    falls under `revive_below` times the mean is re-seeded with a latent of the batch. With
     `update='gradient'` it is a parameter, drawn to the latents by the codebook loss; nothing
     revives its codes.
 
@@ -125,30 +149,30 @@ class Quantizer(nn.Module):
         return self.codebook()[codes]
 
     def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
-        """Quantises; in training also updates the codebook, for which it draws from the rng stream
+        """Quantises. In training fills a codebook that is empty, and draws from the rng stream
         'codebook'.
         """
         z = z.astype(jnp.float32)
         flat = z.reshape(-1, self.width)
-        learn = train and self.update == "ema" and not self.is_initializing()
-        if learn:
-            latents = lax.stop_gradient(flat)
+        latents = lax.stop_gradient(flat)
+        training = train and not self.is_initializing()
+        learning = training and self.update == "ema"
+        if learning:
             rows = sample_rows(self.make_rng("codebook"), latents, self.codes, self.axis_name)
-            mean_use = flat.shape[0] * _devices(self.axis_name) / self.codes
-            self._fill_if_empty(rows, mean_use)
+            self._fill_if_empty(rows, flat.shape[0] * _devices(self.axis_name) / self.codes)
         table = self.codebook()
-        codes = nearest_code(lax.stop_gradient(flat), lax.stop_gradient(table))
+        codes = nearest_code(latents, lax.stop_gradient(table))
         chosen = table[codes].reshape(z.shape)
-        axis = self.axis_name if train and not self.is_initializing() else None
-        counts = _sum(code_counts(codes, self.codes), axis)
         loss = self.commitment * jnp.mean((z - lax.stop_gradient(chosen)) ** 2)
         if self.update == "gradient":
             loss += jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
-        if learn:
+        counts = code_counts(codes, self.codes)
+        statistics = Statistics(_sum(counts, self.axis_name) if training else counts)
+        if learning:
             sums = _sum(jnp.zeros_like(table).at[codes].add(latents), self.axis_name)
-            self._update(counts, sums, rows, mean_use)
+            statistics = Statistics(statistics.counts, sums, rows)
         vectors = z + lax.stop_gradient(chosen - z) if train else chosen
-        return Quantized(vectors, codes.reshape(z.shape[:-1]), loss, counts)
+        return Quantized(vectors, codes.reshape(z.shape[:-1]), loss, statistics)
 
     def _fill_if_empty(self, rows: Float[Array, "k d"], mean_use: float) -> None:
         empty = self.counts.value.sum() == 0
@@ -157,19 +181,17 @@ class Quantizer(nn.Module):
         self.counts.value = jnp.where(empty, fresh, self.counts.value)
         self.sums.value = jnp.where(empty, rows * fresh, self.sums.value)
 
-    def _update(
-        self,
-        batch_counts: Float[Array, "k"],
-        batch_sums: Float[Array, "k d"],
-        rows: Float[Array, "k d"],
-        mean_use: float,
-    ) -> None:
-        counts = self.decay * self.counts.value + (1 - self.decay) * batch_counts
-        sums = self.decay * self.sums.value + (1 - self.decay) * batch_sums
+    def learn(self, batch: Statistics) -> None:
+        """Moves a codebook of moving averages by a batch; nothing else moves."""
+        if self.update == "gradient":
+            return
+        counts = self.decay * self.counts.value + (1 - self.decay) * batch.counts
+        sums = self.decay * self.sums.value + (1 - self.decay) * batch.sums
+        mean_use = batch.counts.sum() / self.codes
         dead = counts < self.revive_below * mean_use
         fresh = FRESH_USE * mean_use
         counts = jnp.where(dead, fresh, counts)
-        sums = jnp.where(dead[:, None], rows * fresh, sums)
+        sums = jnp.where(dead[:, None], batch.rows * fresh, sums)
         total = counts.sum()
         smoothed = (counts + EPSILON) / (total + self.codes * EPSILON) * total
         self.counts.value, self.sums.value = counts, sums

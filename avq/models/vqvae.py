@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from avq.models.attention import Form, Norm
 from avq.models.decoder import Decoder
 from avq.models.encoder import AREN, BaseEncoder, Encoder
-from avq.models.quantizer import Quantized, Quantizer
+from avq.models.quantizer import Quantized, Quantizer, Statistics
 
 
 @flax.struct.dataclass
@@ -128,11 +128,18 @@ class VQVAE(nn.Module):
         )
 
     def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Reconstruction:
-        """Reconstructs images in [-1, 1]. Training mutates 'batch_stats' and 'codebook' and draws
-        from the rng 'codebook'.
+        """Reconstructs images in [-1, 1]. Training mutates 'batch_stats', fills an empty 'codebook'
+        and draws from the rng 'codebook'.
         """
         levels = self.encoder(images, train)
         return Reconstruction(self.decoder([level.vectors for level in levels], train), levels)
+
+    def learn(self, batch: Sequence[Statistics]) -> None:
+        """Moves the codebooks, finest first, by what was seen in a step: see `Quantizer.learn`.
+        Mutates 'codebook'.
+        """
+        for quantizer, statistics in zip(self.encoder.quantizers, batch, strict=True):
+            quantizer.learn(statistics)
 
     def encode(self, images: Float[Array, "b h w 3"]) -> tuple[Int[Array, "b _h _w"], ...]:
         """Codes of images in [-1, 1], finest level first."""

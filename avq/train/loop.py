@@ -33,8 +33,8 @@ def check(config: Any, system: System) -> Mesh:
     """Refuses what cannot run before anything is written; returns the mesh.
 
     Raises:
-        InputError: for an image side that the model's stride, or a batch that the devices do not
-            divide, and for values that modules refuse.
+        InputError: for an image side that the model's stride, or a batch that devices and
+            micro-batches do not divide, and for values that modules refuse.
     """
     size, stride = config.data.image_size, system.vqvae.stride()
     if size % stride or size < stride:
@@ -44,10 +44,16 @@ def check(config: Any, system: System) -> Mesh:
         )
     with refused_values("parallel.devices"):
         mesh = parallel.make_mesh(config.parallel.devices)
-    if config.data.batch_size < 1 or config.data.batch_size % mesh.size:
+    batch, parts = config.data.batch_size, config.optim.accumulate
+    if batch < 1 or batch % mesh.size:
         raise InputError(
-            f"data.batch_size={config.data.batch_size} cannot be split over {mesh.size} devices. "
+            f"data.batch_size={batch} cannot be split over {mesh.size} devices. "
             f"Use a multiple of {mesh.size}, or set parallel.devices."
+        )
+    if parts < 1 or batch // mesh.size % parts:
+        raise InputError(
+            f"optim.accumulate={parts} does not divide the {batch // mesh.size} images that each "
+            "of the devices gets of data.batch_size."
         )
     with refused_values("config"):
         state = jax.eval_shape(partial(system.init, config.seed, size))

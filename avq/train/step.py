@@ -1,6 +1,8 @@
 """One training step of both players: a pure function of state and batch."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -42,6 +44,23 @@ class Objective:
     skip_nonfinite: bool = flax.struct.field(pytree_node=False, default=False)
 
 
+@flax.struct.dataclass
+class Contribution:
+    """What a batch, or a micro-batch, adds to a step: of all devices, but for the gradients.
+
+    Attributes:
+        gradients: by player, 'vqvae' and 'discriminator'; of this device's images.
+        batch_stats: running ones after it, by player.
+        metrics: scalars.
+        statistics: of the codebooks, finest level first.
+    """
+
+    gradients: dict[str, Any]
+    batch_stats: dict[str, Any]
+    metrics: dict[str, Any]
+    statistics: list[Any]
+
+
 def train_step(
     state: TrainState,
     images: UInt8[Array, "b h w 3"],
@@ -50,6 +69,7 @@ def train_step(
     discriminator: nn.Module | None,
     optimizers: dict[str, optax.GradientTransformation],
     objective: Objective,
+    accumulate: int = 1,
     axis_name: str | None = None,
     sync_batch_norm: bool = True,
 ) -> tuple[TrainState, Metrics]:
@@ -61,6 +81,8 @@ def train_step(
         vqvae, discriminator: modules; `discriminator` None trains the first alone.
         optimizers: by player, 'vqvae' and 'discriminator'.
         objective: weights of the losses.
+        accumulate: micro-batches that the batch is gone through in, one after the other, before
+            anything is updated; divides b. Image i is in micro-batch i modulo their number.
         axis_name: mapped axis that the batch is split over; None for a single device.
         sync_batch_norm: whether the modules take batch statistics over that axis; if not, the
             running ones become the mean of all devices'.
@@ -69,30 +91,87 @@ def train_step(
         The state after the step, and metrics: scalars, one value a level of `perplexity`, and the
         `code_counts` `[levels, k]` of the global batch.
     """
-
-    def mean(tree: Any) -> Any:
-        # The mean over devices stands inside the loss: the gradient of a replicated parameter is
-        # summed over the devices already.
-        return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-    def shared(model_state: dict[str, Any]) -> dict[str, Any]:
-        own = () if sync_batch_norm else ("batch_stats",)
-        return {name: mean(tree) if name in own else tree for name, tree in model_state.items()}
-
-    targets = to_float(images)
+    players = {"vqvae": state.vqvae}
+    if state.discriminator is not None:
+        players["discriminator"] = state.discriminator
+    contribution = partial(
+        _contribution,
+        # As parameters of each device, so that gradients are summed over the devices once.
+        {name: _each_devices(player.params, axis_name) for name, player in players.items()},
+        {name: player.model_state["batch_stats"] for name, player in players.items()},
+        started=(state.step >= objective.adversarial_start).astype(jnp.float32),
+        vqvae=vqvae,
+        discriminator=discriminator,
+        objective=objective,
+        axis_name=axis_name,
+        sync_batch_norm=sync_batch_norm,
+    )
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-    started = (state.step >= objective.adversarial_start).astype(jnp.float32)
+    codebook = {name: tree for name, tree in state.vqvae.model_state.items() if name == "codebook"}
+    if accumulate == 1:
+        codebook, found = contribution(codebook, images, key)
+    else:
+        codebook, found = _accumulated(contribution, codebook, images, key, accumulate, axis_name)
 
-    def judge(params: Any, model_state: dict[str, Any], x: Array) -> tuple[Array, dict[str, Any]]:
+    _, learned = vqvae.apply(
+        {"params": state.vqvae.params, **codebook},
+        found.statistics,
+        method="learn",
+        mutable=["codebook"],
+    )
+    gradients = _mean(found.gradients, axis_name)
+    metrics = found.metrics
+    for name, player in players.items():
+        model_state = {"batch_stats": found.batch_stats[name]}
+        if name == "vqvae":
+            model_state |= learned
+        players[name] = _update(player, gradients[name], model_state, optimizers[name])
+        prefix = "" if name == "vqvae" else f"{name}_"
+        metrics[f"{prefix}gradient_norm"] = optax.tree.norm(gradients[name])
+    metrics["code_counts"] = jnp.stack([level.counts for level in found.statistics])
+    metrics["perplexity"] = jax.vmap(perplexity)(metrics["code_counts"])
+
+    generator = players["vqvae"]
+    ema = _average(state, generator, objective.ema_decay)
+    after = TrainState(
+        state.step + 1, generator, players.get("discriminator"), ema, state.rng, state.skipped
+    )
+    if objective.skip_nonfinite:
+        finite = jnp.all(jnp.isfinite(jnp.stack([v for v in metrics.values() if v.ndim == 0])))
+        before = replace(state, step=state.step + 1, skipped=state.skipped + 1)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+        metrics["skipped"] = after.skipped
+    return after, metrics
+
+
+def _contribution(
+    params: dict[str, Any],
+    batch_stats: dict[str, Any],
+    codebook: dict[str, Any],
+    images: UInt8[Array, "b h w 3"],
+    key: Array,
+    *,
+    started: Array,
+    vqvae: nn.Module,
+    discriminator: nn.Module | None,
+    objective: Objective,
+    axis_name: str | None,
+    sync_batch_norm: bool,
+) -> tuple[dict[str, Any], Contribution]:
+    """The codebook, filled if it was empty, and what the images contribute; parameters and
+    batch statistics by player.
+    """
+    targets = to_float(images)
+
+    def judge(params: Any, stats: Any, x: Array) -> tuple[Array, Any]:
         assert discriminator is not None
-        logits, mutated = discriminator.apply(
-            {"params": params, **model_state}, x, train=True, mutable=["batch_stats"]
-        )
-        return logits, dict(mutated)
+        variables = {"params": params, "batch_stats": stats}
+        logits, mutated = discriminator.apply(variables, x, train=True, mutable=["batch_stats"])
+        return logits, mutated["batch_stats"]
 
-    def generator_objective(params: Any) -> tuple[Array, Any]:
+    def generator_objective(own: Any) -> tuple[Array, Any]:
         out, mutated = vqvae.apply(
-            {"params": params, **state.vqvae.model_state},
+            {"params": own, "batch_stats": batch_stats["vqvae"], **codebook},
             targets,
             train=True,
             mutable=["batch_stats", "codebook"],
@@ -102,51 +181,80 @@ def train_step(
         quantization = sum(level.loss for level in out.levels)
         terms = {"mae": mae, "quantization": quantization}
         total = mae / objective.pixel_variance + quantization
-        if state.discriminator is not None:
-            fake, _ = judge(state.discriminator.params, state.discriminator.model_state, out.images)
+        if discriminator is not None:
+            fake, _ = judge(params["discriminator"], batch_stats["discriminator"], out.images)
             terms["adversarial"] = losses.generator_loss(
                 fake_logits=fake, kind=objective.adversarial
             )
             total += started * objective.adversarial_weight * terms["adversarial"]
-        return mean(total), (mean(terms), dict(mutated), out)
+        return total, (terms | {"loss": total}, dict(mutated), out)
 
-    def discriminator_objective(params: Any, fake_images: Array) -> tuple[Array, Any]:
-        assert state.discriminator is not None
-        real, mutated = judge(params, state.discriminator.model_state, targets)
-        fake, mutated = judge(params, mutated, fake_images)
-        loss = mean(
-            losses.discriminator_loss(
-                real_logits=real, fake_logits=fake, kind=objective.adversarial
-            )
+    def discriminator_objective(own: Any, fake_images: Array) -> tuple[Array, Any]:
+        real, mutated = judge(own, batch_stats["discriminator"], targets)
+        fake, mutated = judge(own, mutated, fake_images)
+        loss = losses.discriminator_loss(
+            real_logits=real, fake_logits=fake, kind=objective.adversarial
         )
-        logits = mean({"real_logit": jnp.mean(real), "fake_logit": jnp.mean(fake)})
-        return started * loss, (loss, logits, mutated)
+        terms = {"real_logit": jnp.mean(real), "fake_logit": jnp.mean(fake)}
+        return started * loss, (terms | {"discriminator_loss": loss}, mutated)
 
-    gradient_of = jax.value_and_grad(generator_objective, has_aux=True)
-    (loss, (metrics, mutated, out)), gradients = gradient_of(state.vqvae.params)
-    generator = _update(state.vqvae, gradients, shared(mutated), optimizers["vqvae"])
-    metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    metrics["code_counts"] = jnp.stack([level.counts for level in out.levels])
-    metrics["perplexity"] = jax.vmap(perplexity)(metrics["code_counts"])
-
-    opponent = state.discriminator
-    if opponent is not None:
-        gradient_of = jax.value_and_grad(discriminator_objective, has_aux=True)
-        (_, (loss, logits, mutated)), gradients = gradient_of(
-            opponent.params, lax.stop_gradient(out.images)
+    gradients, (metrics, mutated, out) = jax.grad(generator_objective, has_aux=True)(
+        params["vqvae"]
+    )
+    found = Contribution(
+        {"vqvae": gradients},
+        {"vqvae": mutated.pop("batch_stats")},
+        metrics,
+        [level.statistics for level in out.levels],
+    )
+    if discriminator is not None:
+        gradients, (metrics, stats) = jax.grad(discriminator_objective, has_aux=True)(
+            params["discriminator"], lax.stop_gradient(out.images)
         )
-        opponent = _update(opponent, gradients, shared(mutated), optimizers["discriminator"])
-        metrics |= {"discriminator_loss": loss, **logits}
-        metrics["discriminator_gradient_norm"] = optax.tree.norm(gradients)
+        found.gradients["discriminator"] = gradients
+        found.batch_stats["discriminator"] = stats
+        found.metrics.update(metrics)
+    if not sync_batch_norm:
+        found = replace(found, batch_stats=_mean(found.batch_stats, axis_name))
+    return mutated, replace(found, metrics=_mean(found.metrics, axis_name))
 
-    ema = _average(state, generator, objective.ema_decay)
-    after = TrainState(state.step + 1, generator, opponent, ema, state.rng, state.skipped)
-    if objective.skip_nonfinite:
-        finite = jnp.all(jnp.isfinite(jnp.stack([v for v in metrics.values() if v.ndim == 0])))
-        before = replace(state, step=state.step + 1, skipped=state.skipped + 1)
-        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
-        metrics["skipped"] = after.skipped
-    return after, metrics
+
+def _accumulated(
+    contribution: Callable[..., tuple[dict[str, Any], Contribution]],
+    codebook: dict[str, Any],
+    images: UInt8[Array, "b h w 3"],
+    key: Array,
+    count: int,
+    axis_name: str | None,
+) -> tuple[dict[str, Any], Contribution]:
+    """As `contribution`, in `count` micro-batches, of which the first fills an empty codebook."""
+    # Every count-th image, so that a part holds the same ones on any number of devices.
+    parts = jnp.moveaxis(images.reshape(-1, count, *images.shape[1:]), 1, 0)
+
+    def add(carry: Any, part: Any) -> tuple[Any, None]:
+        codebook, so_far = carry
+        number, images = part
+        codebook, found = contribution(codebook, images, jax.random.fold_in(key, number))
+        turns = [level.in_turns(number, count) for level in found.statistics]
+        return (codebook, jax.tree.map(jnp.add, so_far, replace(found, statistics=turns))), None
+
+    shapes = jax.eval_shape(contribution, codebook, parts[0], key)[1]
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    zeros = replace(zeros, gradients=_each_devices(zeros.gradients, axis_name))
+    (codebook, total), _ = lax.scan(add, (codebook, zeros), (jnp.arange(count), parts))
+    mean = jax.tree.map(lambda x: x / count, total)
+    return codebook, replace(mean, statistics=total.statistics)
+
+
+def _each_devices(tree: Any, axis_name: str | None) -> Any:
+    """What all devices hold alike, as values that may differ from device to device."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: lax.pcast(x, axis_name, to="varying"), tree)
+
+
+def _mean(tree: Any, axis_name: str | None) -> Any:
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
 def _update(player: Player, gradients: Any, model_state: dict[str, Any], optimizer: Any) -> Player:

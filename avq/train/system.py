@@ -71,6 +71,7 @@ def make_step(
         discriminator=system.discriminator,
         optimizers=system.optimizers,
         objective=objective,
+        accumulate=config.optim.accumulate,
         axis_name=parallel.AXIS,
         sync_batch_norm=config.model.sync_batch_norm,
     )

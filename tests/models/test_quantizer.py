@@ -1,7 +1,5 @@
 """Quantisers against brute force and numpy's own moving averages, on one device and on several."""
 
-from functools import partial
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -30,12 +28,17 @@ def nearest_by_brute_force(z, table):
     return np.argmin(((z[:, None] - table) ** 2).sum(-1), axis=1)
 
 
-@partial(jax.jit, static_argnums=0)
-def train(quantizer, variables, z, key):
-    """Result of a training call and all variables after it."""
-    rngs = {"codebook": key}
-    result, state = quantizer.apply(variables, z, True, mutable=["codebook"], rngs=rngs)
-    return result, variables | state
+def train_and_learn(quantizer, variables, z, key):
+    """Result of a training call, and all variables after the codebook has learned from it."""
+    rngs, mutable = {"codebook": key}, ["codebook"]
+    result, filled = quantizer.apply(variables, z, True, mutable=mutable, rngs=rngs)
+    _, learned = quantizer.apply(
+        variables | filled, result.statistics, mutable=mutable, method="learn"
+    )
+    return result, variables | learned
+
+
+train = jax.jit(train_and_learn, static_argnums=0)
 
 
 def train_ema(quantizer, variables, z, key):
@@ -259,7 +262,9 @@ def test_evaluation_returns_exact_codes_and_changes_nothing(update):
         chex.assert_trees_all_equal(state, variables)
     counts = np.bincount(codes.ravel(), minlength=K) / codes.size
     entropy = -sum(p * np.log(p) for p in counts if p > 0)
-    chex.assert_trees_all_close(perplexity(result.counts), np.float32(np.exp(entropy)), rtol=1e-5)
+    chex.assert_trees_all_close(
+        perplexity(result.statistics.counts), np.float32(np.exp(entropy)), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -302,20 +307,37 @@ def test_training_on_several_devices_is_training_on_one(update, devices, key):
         variables = consistent_state(np.zeros(K), normal(K, D, seed=9))
 
     def step(variables, z, key):
-        rngs = {"codebook": key}
-        result, state = shared.apply(variables, z, True, mutable=["codebook"], rngs=rngs)
+        result, state = train_and_learn(shared, variables, z, key)
         loss = jax.lax.pmean(result.loss, "data")
-        return (result.vectors, result.codes), (result.counts, loss, variables | state)
+        return (result.vectors, result.codes), (result.statistics, loss, state)
 
     split = P("data")
     step = sharded(step, devices, (P(), split, P()), (split, P()))
     for number in range(3):  # the first fills the codebook, the others also revive
         z, key = normal(8, 1, 2, D, seed=number), jax.random.fold_in(key, number)
         result, state = train(alone, variables, z, key)
-        local, (counts, loss, after) = step(variables, z, key)
-        expected = (result.vectors, result.codes), (result.counts, result.loss, state)
-        chex.assert_trees_all_close((local, (counts, loss, after)), expected, atol=1e-5)
+        found = step(variables, z, key)
+        expected = (result.vectors, result.codes), (result.statistics, result.loss, state)
+        chex.assert_trees_all_close(found, expected, atol=1e-5)
         variables = state
+
+
+def test_statistics_of_micro_batches_in_turns_add_up_to_those_of_the_batch(key):
+    quantizer = Quantizer(K, D, revive_below=0.0)
+    variables = consistent_state(np.ones(K), normal(K, D, seed=1))
+    z = normal(4, 2, 3, D)
+    whole, after = train(quantizer, variables, z, key)
+    parts = [
+        train(quantizer, variables, part, jax.random.fold_in(key, i))[0].statistics.in_turns(i, 2)
+        for i, part in enumerate((z[:2], z[2:]))
+    ]
+    total = jax.tree.map(jnp.add, *parts)
+    chex.assert_trees_all_equal(total.counts, whole.statistics.counts)
+    chex.assert_trees_all_close(total.sums, whole.statistics.sums, atol=1e-5)
+    assert np.all(is_row_of(total.rows[0::2], z[:2]))
+    assert np.all(is_row_of(total.rows[1::2], z[2:]))
+    _, state = quantizer.apply(variables, total, mutable=["codebook"], method="learn")
+    chex.assert_trees_all_close(state["codebook"], after["codebook"], atol=1e-5)
 
 
 def test_unknown_update_is_refused_by_name(key, monkeypatch):

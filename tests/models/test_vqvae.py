@@ -205,7 +205,14 @@ def test_training_reaches_every_parameter_and_statistic(key):
         result, after = model.apply(
             {"params": params} | state, images, True, mutable=[*state], rngs=rngs
         )
-        return jnp.sum(weight * result.images) + sum(q.loss for q in result.levels), after
+        _, learned = model.apply(
+            {"params": params} | after,
+            [level.statistics for level in result.levels],
+            mutable=["codebook"],
+            method="learn",
+        )
+        loss = jnp.sum(weight * result.images) + sum(q.loss for q in result.levels)
+        return loss, after | learned
 
     gradients, after = train(variables["params"])
     changes = jax.tree.map(lambda a, b: np.asarray(a) - b, after, state)

@@ -167,6 +167,8 @@ def test_resuming_on_other_images_is_refused(plain, image_folder, tmp_path):
     [
         ("data.image_size=20", r"data\.image_size=20 .* stride 8\. Use 16 or 24"),
         ("data.batch_size=6", r"data\.batch_size=6 cannot be split over 4 devices"),
+        ("optim.accumulate=3", r"optim\.accumulate=3 does not divide the 2 images"),
+        ("optim.accumulate=0", r"optim\.accumulate=0 does not"),
         ("parallel.devices=9", r"9 devices asked for, 8 present"),
         ("data.batch_size=20", r"16 readable training images are fewer than data\.batch_size=20"),
         ("data.path=", r"data\.path is not set"),
