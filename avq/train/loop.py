@@ -162,6 +162,7 @@ class _Run:
                 stopped = self._steps(state, start, stream, stop)
             return 128 + stopped if stopped else 0
         except Diverged as error:
+            self.checkpoints.wait()  # the newest may still be on its way
             raise Diverged(
                 f"{error} The newest checkpoint is of step {self.checkpoints.latest()}. "
                 "Lower optim.learning_rate, and train in another --workdir."

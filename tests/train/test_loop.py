@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import chex
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from avq import config, main
+from avq import config, main, parallel
 from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
@@ -30,9 +31,9 @@ def final_state(run, step):
 
 @pytest.fixture(scope="module")
 def finished(smoke, tmp_path_factory):
-    """A run that was never stopped, and its arguments."""
+    """A run that was never stopped, two steps of it profiled, and its arguments."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    assert train(smoke, run) == 0
+    assert loop.train(config.load(smoke), str(run), profile=2) == 0
     return run, smoke
 
 
@@ -126,11 +127,15 @@ def test_run_killed_outright_repeats_the_lost_steps_exactly(finished, tmp_path):
     assert steps == [2, 4, 6]
 
 
-def test_finished_run_goes_on_when_steps_are_raised_also_on_other_devices(plain, tmp_path, capsys):
+def test_finished_run_says_how_it_can_go_on(finished, capsys):
+    run, smoke = finished
+    assert train(smoke, run) == 0
+    assert "all 6 steps are done. Raise --config.train.steps" in capsys.readouterr().out
+
+
+def test_run_goes_on_when_steps_are_raised_also_on_other_devices(plain, tmp_path):
     run = tmp_path / "run"
     assert train(plain, run, "--config.train.steps=2") == 0
-    assert train(plain, run, "--config.train.steps=2") == 0
-    assert "Raise --config.train.steps" in capsys.readouterr().out
     assert train(plain, run, "--config.train.steps=3", "--config.parallel.devices=4") == 0
     state = final_state(run, 3)
     chex.assert_tree_all_finite(state)
@@ -182,19 +187,27 @@ def test_what_cannot_run_is_refused_before_anything_is_written(smoke, tmp_path, 
     assert not run.exists()
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(plain, tmp_path):
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(plain, tmp_path, monkeypatch):
+    compile_step = parallel.compile_step
+
+    def compile_and_spoil(step, mesh):
+        compiled = compile_step(step, mesh)
+
+        def spoilt(state, images):
+            state, metrics = compiled(state, images)
+            return state, metrics | {"loss": jnp.where(state.step == 4, jnp.nan, metrics["loss"])}
+
+        return spoilt
+
+    monkeypatch.setattr(parallel, "compile_step", compile_and_spoil)
     with pytest.raises(
-        Diverged, match=r"step \d+ is not finite: .*loss nan.* The newest checkpoint is of step"
+        Diverged, match=r"step 4 is not finite: .*loss nan.* The newest checkpoint is of step 3"
     ):
-        train(
-            plain, tmp_path / "run", "--config.optim.learning_rate=1e30", "--config.train.steps=40"
-        )
+        train(plain, tmp_path / "run")
 
 
-def test_profile_traces_the_steps_asked_for(plain, tmp_path):
-    (run := tmp_path / "run").mkdir()
-    config_ = config.load([*plain, "--config.train.steps=8"])
-    assert loop.train(config_, str(run), profile=2) == 0
+def test_profile_traces_the_steps_asked_for(finished):
+    run, _ = finished
     traces = [path for path in (run / "profile").rglob("*") if path.is_file()]
     assert any(path.name.endswith(".xplane.pb") and path.stat().st_size for path in traces)
 
