@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/avq eval $(RUN) --json $(RUN)/eval.json --report $(RUN)/report.html
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/tested
 	$(BIN)/ruff check .

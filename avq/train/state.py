@@ -60,11 +60,10 @@ class TrainState:
         return {**self.vqvae.variables(), **self.ema}
 
 
-def averaged(variables: dict[str, Tree]) -> dict[str, Tree]:
-    """The collections that the moving average covers; a codebook learned by moving averages is one
-    already.
-    """
-    return {name: tree for name, tree in variables.items() if name != "codebook"}
+def split_codebook(variables: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Tree]]:
+    """All collections but 'codebook', and that one, where there is one."""
+    codebook = {name: tree for name, tree in variables.items() if name == "codebook"}
+    return {name: tree for name, tree in variables.items() if name not in codebook}, codebook
 
 
 def init_state(
@@ -88,7 +87,8 @@ def init_state(
     opponent = None
     if discriminator is not None:
         opponent = player(discriminator, discriminator_key, optimizers["discriminator"])
-    # A copy: a buffer that stands in the state twice cannot be donated.
-    ema = jax.tree.map(jnp.copy, averaged(generator.variables()))
+    # A copy: a buffer that stands in the state twice cannot be donated. A codebook that is learned
+    # by moving averages is one already.
+    ema = jax.tree.map(jnp.copy, split_codebook(generator.variables())[0])
     zero = partial(jnp.zeros, (), jnp.int32)  # one buffer each: see above
     return TrainState(zero(), generator, opponent, ema, jax.random.key_data(rng), zero())

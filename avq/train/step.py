@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, UInt8
 from avq import losses
 from avq.models.quantizer import perplexity
 from avq.pixels import to_float
-from avq.train.state import Player, TrainState, averaged
+from avq.train.state import Player, TrainState, split_codebook
 
 Metrics = dict[str, Float[Array, "..."]]
 
@@ -50,13 +50,13 @@ class Contribution:
 
     Attributes:
         gradients: by player, 'vqvae' and 'discriminator'; of this device's images.
-        batch_stats: running ones after it, by player.
+        model_state: by player after it, but for the codebook.
         metrics: scalars.
         statistics: of the codebooks, finest level first.
     """
 
     gradients: dict[str, Any]
-    batch_stats: dict[str, Any]
+    model_state: dict[str, Any]
     metrics: dict[str, Any]
     statistics: list[Any]
 
@@ -98,7 +98,7 @@ def train_step(
         _contribution,
         # As parameters of each device, so that gradients are summed over the devices once.
         {name: _each_devices(player.params, axis_name) for name, player in players.items()},
-        {name: player.model_state["batch_stats"] for name, player in players.items()},
+        {name: split_codebook(player.model_state)[0] for name, player in players.items()},
         started=(state.step >= objective.adversarial_start).astype(jnp.float32),
         vqvae=vqvae,
         discriminator=discriminator,
@@ -107,7 +107,7 @@ def train_step(
         sync_batch_norm=sync_batch_norm,
     )
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-    codebook = {name: tree for name, tree in state.vqvae.model_state.items() if name == "codebook"}
+    _, codebook = split_codebook(state.vqvae.model_state)
     if accumulate == 1:
         codebook, found = contribution(codebook, images, key)
     else:
@@ -122,9 +122,7 @@ def train_step(
     gradients = _mean(found.gradients, axis_name)
     metrics = found.metrics
     for name, player in players.items():
-        model_state = {"batch_stats": found.batch_stats[name]}
-        if name == "vqvae":
-            model_state |= learned
+        model_state = found.model_state[name] | (learned if name == "vqvae" else {})
         players[name] = _update(player, gradients[name], model_state, optimizers[name])
         prefix = "" if name == "vqvae" else f"{name}_"
         metrics[f"{prefix}gradient_norm"] = optax.tree.norm(gradients[name])
@@ -146,7 +144,7 @@ def train_step(
 
 def _contribution(
     params: dict[str, Any],
-    batch_stats: dict[str, Any],
+    model_state: dict[str, Any],
     codebook: dict[str, Any],
     images: UInt8[Array, "b h w 3"],
     key: Array,
@@ -159,19 +157,19 @@ def _contribution(
     sync_batch_norm: bool,
 ) -> tuple[dict[str, Any], Contribution]:
     """The codebook, filled if it was empty, and what the images contribute; parameters and
-    batch statistics by player.
+    other variables by player.
     """
     targets = to_float(images)
 
-    def judge(params: Any, stats: Any, x: Array) -> tuple[Array, Any]:
+    def judge(params: Any, own_state: Any, x: Array) -> tuple[Array, Any]:
         assert discriminator is not None
-        variables = {"params": params, "batch_stats": stats}
+        variables = {"params": params, **own_state}
         logits, mutated = discriminator.apply(variables, x, train=True, mutable=["batch_stats"])
-        return logits, mutated["batch_stats"]
+        return logits, dict(mutated)
 
     def generator_objective(own: Any) -> tuple[Array, Any]:
         out, mutated = vqvae.apply(
-            {"params": own, "batch_stats": batch_stats["vqvae"], **codebook},
+            {"params": own, **model_state["vqvae"], **codebook},
             targets,
             train=True,
             mutable=["batch_stats", "codebook"],
@@ -182,7 +180,7 @@ def _contribution(
         terms = {"mae": mae, "quantization": quantization}
         total = mae / objective.pixel_variance + quantization
         if discriminator is not None:
-            fake, _ = judge(params["discriminator"], batch_stats["discriminator"], out.images)
+            fake, _ = judge(params["discriminator"], model_state["discriminator"], out.images)
             terms["adversarial"] = losses.generator_loss(
                 fake_logits=fake, kind=objective.adversarial
             )
@@ -190,7 +188,7 @@ def _contribution(
         return total, (terms | {"loss": total}, dict(mutated), out)
 
     def discriminator_objective(own: Any, fake_images: Array) -> tuple[Array, Any]:
-        real, mutated = judge(own, batch_stats["discriminator"], targets)
+        real, mutated = judge(own, model_state["discriminator"], targets)
         fake, mutated = judge(own, mutated, fake_images)
         loss = losses.discriminator_loss(
             real_logits=real, fake_logits=fake, kind=objective.adversarial
@@ -201,22 +199,23 @@ def _contribution(
     gradients, (metrics, mutated, out) = jax.grad(generator_objective, has_aux=True)(
         params["vqvae"]
     )
+    own_state, filled = split_codebook(mutated)
     found = Contribution(
         {"vqvae": gradients},
-        {"vqvae": mutated.pop("batch_stats")},
+        {"vqvae": own_state},
         metrics,
         [level.statistics for level in out.levels],
     )
     if discriminator is not None:
-        gradients, (metrics, stats) = jax.grad(discriminator_objective, has_aux=True)(
+        gradients, (metrics, after) = jax.grad(discriminator_objective, has_aux=True)(
             params["discriminator"], lax.stop_gradient(out.images)
         )
         found.gradients["discriminator"] = gradients
-        found.batch_stats["discriminator"] = stats
+        found.model_state["discriminator"] = after
         found.metrics.update(metrics)
     if not sync_batch_norm:
-        found = replace(found, batch_stats=_mean(found.batch_stats, axis_name))
-    return mutated, replace(found, metrics=_mean(found.metrics, axis_name))
+        found = replace(found, model_state=_mean(found.model_state, axis_name))
+    return filled, replace(found, metrics=_mean(found.metrics, axis_name))
 
 
 def _accumulated(
@@ -266,6 +265,5 @@ def _average(state: TrainState, generator: Player, decay: float) -> dict[str, An
     # The first steps average over what there is so far, so that the initial parameters do not
     # linger.
     keep = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return jax.tree.map(
-        lambda old, new: keep * old + (1 - keep) * new, state.ema, averaged(generator.variables())
-    )
+    now, _ = split_codebook(generator.variables())
+    return jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, state.ema, now)

@@ -24,13 +24,19 @@ FIELDS = {
     "base_filters": (4, 4),
     "aren_filters": 4,
     "decoder_filters": (4, 4, 4),
-    "encoder_blocks": 1,
+    "encoder_blocks": 0,
+    "decoder_blocks": 0,
     "attention_dim": 4,
     # Far below any real use: in so small a batch revival would rest on rounding.
     "revive_below": 1e-6,
 }
 # One level without attention, compiled sooner: for what does not depend on the autoencoder.
-PLAIN = {"levels": 1, "attention_norm": "off", "encoder_blocks": 0, "decoder_blocks": 0}
+PLAIN = {
+    "levels": 1,
+    "base_filters": (4,),
+    "decoder_filters": (4, 4),
+    "attention_norm": "off",
+}
 OBJECTIVE = Objective(
     pixel_variance=0.3,
     adversarial="non_saturating",
@@ -43,17 +49,17 @@ SGD = {"vqvae": optax.sgd(1.0), "discriminator": optax.sgd(1.0)}
 ADAM = {name: optax.inject_hyperparams(optax.adam)(learning_rate=1e-2) for name in SGD}
 
 
-def modules(axis_name=None, **fields):
+def modules(axis_name=None, filters=(4, 4, 1), strides=(2, 2, 1), **fields):
     vqvae = VQVAE(**{**FIELDS, **fields}, axis_name=axis_name)
     norm_axis = axis_name if vqvae.sync_batch_norm else None
-    discriminator = Discriminator((4, 4, 1), (2, 2, 1), vqvae.dtype, norm_axis)
+    discriminator = Discriminator(filters, strides, vqvae.dtype, norm_axis)
     return {"vqvae": vqvae, "discriminator": discriminator}
 
 
 def make(
     optimizers=SGD, objective=OBJECTIVE, axis_name=None, adversary=True, accumulate=1, **fields
 ):
-    """An initial state and the step, not compiled."""
+    """An initial state and the step, not compiled; `fields` of both modules."""
     system = modules(axis_name, **fields)
     if not adversary:
         system["discriminator"] = None
@@ -97,7 +103,7 @@ def plain_step():
 def plain_adam():
     """The same with Adam; `at_rates` sets its rates."""
     state, step = make(ADAM, **PLAIN)
-    return state, jax.jit(step)
+    return at_rates(state, vqvae=1e-2, discriminator=1e-2), jax.jit(step)
 
 
 def at_rates(state, **rates):
@@ -219,7 +225,7 @@ def test_micro_batches_add_up(images, plain_step, in_parts):
 def test_first_micro_batch_fills_the_codebook(images, plain_step, in_parts):
     state, _ = plain_step
     found, metrics = in_parts[2](state, images)
-    assert metrics["code_counts"].sum() == 8 * 2 * 2 * 4
+    assert metrics["code_counts"].sum() == BATCH * 8 * 8  # one level of 8x8 codes
     chex.assert_tree_all_finite(found)
     assert np.all(found.vqvae.model_state["codebook"]["encoder"]["quantizers_0"]["counts"] > 0)
 
@@ -344,6 +350,13 @@ def test_generator_learns_to_reconstruct(images, plain_adam):
     for _ in range(30):
         state, last = step(state, images)
     assert last["mae"] < 0.7 * first["mae"]
+
+
+def test_discriminator_of_one_layer_has_no_statistics_and_plays(images):
+    state, step = make(filters=(1,), strides=(1,), **PLAIN)
+    after = jax.eval_shape(step, state, images)[0]
+    assert after.discriminator.model_state == state.discriminator.model_state == {}
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
 def test_autoencoder_trains_alone_without_a_discriminator(images):
