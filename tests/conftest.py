@@ -11,8 +11,8 @@ from PIL import Image
 CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "avq" / "tests"))
 
 # Most of the suite's time goes into compiling programs that then run for milliseconds, so code is
-# made the quickest way. XLA's own passes, which choose what is computed and in which order, are left
-# as users have them.
+# made the quickest way. XLA's own passes, which choose what is computed and in which order, are
+# left as users have them.
 QUICKLY = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__ < (0, 11):  # later ones do not know it, and are as quick without
     QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
