@@ -187,14 +187,14 @@ def data_wait(training: Training, batches: Any, steps: int) -> float:
 
     What was made ahead before the first step does not count.
     """
-    stream, interval = parallel.placed_ahead(prefetch(batches, 0), training.mesh), Interval(0)
+    stream, interval = prefetch(batches, 0), Interval(0)
     try:
         for done in range(BATCHES_AHEAD + steps):
             if done == BATCHES_AHEAD:
                 interval.restart()
             with interval.waiting():
-                batch = next(stream)
-            interval.add(training.step(batch))
+                images = next(stream)
+            interval.add(training.step(parallel.place(images, training.mesh)))
         return interval.summary(steps, training.batch_size)["train/data_wait"]
     finally:
         stream.close()  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Data parallelism: the mesh, the compiled step, and batches on their devices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,21 +52,6 @@ def place(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(
         lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch
     )
-
-
-def placed_ahead(batches: Iterator[Any], mesh: Mesh) -> Iterator[Any]:
-    """Batches on their devices, each on its way there while the step before it is computed.
-    Closes `batches` when it is closed.
-    """
-    try:
-        ready = place(next(batches), mesh)
-        for batch in batches:
-            following = place(batch, mesh)
-            yield ready
-            ready = following
-        yield ready
-    finally:
-        batches.close()  # type: ignore[attr-defined]
 
 
 class Largest:

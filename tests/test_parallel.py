@@ -35,30 +35,6 @@ def test_rows_of_a_batch_are_spread_over_the_devices_in_order():
             np.testing.assert_array_equal(parts[device], batch[name][2 * i : 2 * i + 2])
 
 
-def test_batches_are_placed_one_ahead_in_order_and_their_source_is_closed():
-    made, closed = [], []
-
-    def batches():
-        try:
-            for i in range(4):
-                made.append(i)
-                yield np.full((4, 2), i)
-        finally:
-            closed.append(True)
-
-    mesh = parallel.make_mesh(4)
-    stream = parallel.placed_ahead(batches(), mesh)
-    first = next(stream)
-    assert made == [0, 1]
-    assert first.sharding.is_equivalent_to(parallel.place(np.zeros((4, 2)), mesh).sharding, 2)
-    chex.assert_trees_all_equal([first, *stream], [np.full((4, 2), i) for i in range(4)])
-    assert closed == [True]
-    stopped = parallel.placed_ahead(batches(), mesh)
-    next(stopped)
-    stopped.close()
-    assert closed == [True, True]
-
-
 def test_state_is_whole_on_every_device():
     mesh = parallel.make_mesh(4)
     array = jax.device_put(np.arange(8), parallel.replicated(mesh))

@@ -35,6 +35,7 @@ class Interval:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
+        """Around what waits for the images of a batch."""
         before = time.perf_counter()
         yield
         self._waited += time.perf_counter() - before

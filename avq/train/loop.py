@@ -153,7 +153,7 @@ class _Run:
         batches = train_batches(
             self.dataset.train, config.data, seed=config.seed, host=host, hosts=hosts
         )
-        stream = parallel.placed_ahead(prefetch(batches, start, config.data.workers), self.mesh)
+        stream = prefetch(batches, start, config.data.workers)
         self.writer = Writer(self.run, start)
         self.progress = Progress(start, steps)
         self.profile = Profile(self.run / "profile", start, profile)
@@ -178,15 +178,17 @@ class _Run:
         config, steps = self.config, self.config.train.steps
         periods = config.train.log_every, config.train.eval_every, config.checkpoint.every
         interval = Interval(start, config.optim.skip_nonfinite)
+        batch = self._next(stream, interval)
         for done in range(start + 1, steps + 1):
             self.profile.before(done)
-            with interval.waiting():
-                batch = next(stream)
             state, metrics = self.step(state, batch)
             self.profile.after(done, metrics)
+            last = done == steps
+            if not last:  # the next one is on its way while this step is computed
+                batch = self._next(stream, interval)
             interval.add(metrics)
             self.progress.advance()
-            asked, last = self.asked_to_stop(stop.number), done == steps
+            asked = self.asked_to_stop(stop.number)
             logs, evaluates, saves = (last or done % every == 0 for every in periods)
             if logs or evaluates or saves or asked:
                 interval.require_finite()  # before anything is written of it
@@ -205,6 +207,11 @@ class _Run:
                 )
                 return asked
         return 0
+
+    def _next(self, stream: Iterator[Any], interval: Interval) -> Any:
+        with interval.waiting():
+            images = next(stream)
+        return parallel.place(images, self.mesh)
 
     def _log(self, interval: Interval, done: int, batch_size: int) -> None:
         values = interval.summary(done, batch_size)
