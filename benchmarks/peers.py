@@ -199,7 +199,10 @@ def quantiser(device: str) -> list[Row]:
 
     @partial(jax.jit, compiler_options=cpu.compiler_options())
     def ours(variables: Any, x: Any, key: Any) -> Any:
-        return module.apply(variables, x, True, mutable=["codebook"], rngs={"codebook": key})
+        mutable, rngs = ["codebook"], {"codebook": key}
+        found, state = module.apply(variables, x, True, mutable=mutable, rngs=rngs)
+        _, state = module.apply(state, found.statistics, mutable=mutable, method="learn")
+        return found.vectors, state
 
     peer = vector_quantize_pytorch.VectorQuantize(
         dim=d, codebook_size=k, decay=0.99, commitment_weight=0.25, threshold_ema_dead_code=0.03
