@@ -116,15 +116,17 @@ def at_rates(state, **rates):
     return state
 
 
-def on_devices(count, images, steps=1, **fields):
-    """The same with the batch split over `count` devices."""
+def copied(state, mesh):
+    """On every device; a step takes over what it is given."""
+    return jax.device_put(jax.tree.map(np.array, state), parallel.replicated(mesh))
+
+
+def on_devices(count, images, **fields):
+    """State and metrics after one SGD step with the batch split over `count` devices."""
     state, step = make(axis_name=parallel.AXIS, **fields)
     mesh = parallel.make_mesh(count)
     compiled = parallel.compile_step(step, mesh)
-    state = jax.device_put(state, parallel.replicated(mesh))
-    for _ in range(steps):
-        state, metrics = compiled(state, parallel.place(images, mesh))
-    return state, metrics
+    return compiled(copied(state, mesh), parallel.place(images, mesh))
 
 
 def test_everything_stays_finite_and_keeps_its_shape(one_step):
@@ -163,8 +165,8 @@ def test_devices_do_not_change_gradients_statistics_or_codebook(images, one_step
 
 @pytest.fixture(scope="module")
 def in_parts():
-    """The plain autoencoder's step on two devices, in two micro-batches, traced at most once: as it
-    is compiled, its mesh, and a function that calls it on copies.
+    """The plain autoencoder's step on two devices, in two micro-batches, traced at most once; and
+    its mesh.
     """
     _, step = make(axis_name=parallel.AXIS, accumulate=2, **PLAIN)
     mesh = parallel.make_mesh(2)
@@ -174,23 +176,16 @@ def in_parts():
     def counted(state, images):
         return step(state, images)
 
-    compiled = parallel.compile_step(counted, mesh)
-
-    def place_and_step(state, images):
-        # A copy: the step takes what it is given.
-        state = jax.device_put(jax.tree.map(np.array, state), parallel.replicated(mesh))
-        return compiled(state, parallel.place(images, mesh))
-
-    return compiled, mesh, place_and_step
+    return parallel.compile_step(counted, mesh), mesh
 
 
 def test_micro_batches_that_are_alike_are_the_batch(images, plain_step, in_parts):
     """Then batch norm sees the same in each, and nothing is left that could differ."""
-    state, step = plain_step
+    (state, step), (step_in_parts, mesh) = plain_step, in_parts
     images = images[:4].repeat(2, axis=0)
     before, _ = step(state, images)
     expected, expected_metrics = step(before, images)
-    found, metrics = in_parts[2](before, images)
+    found, metrics = step_in_parts(copied(before, mesh), parallel.place(images, mesh))
     assert_same_step(found, expected, before)
     chex.assert_trees_all_close(
         jax.device_get(metrics), jax.device_get(expected_metrics), rtol=1e-4, atol=1e-5
@@ -199,10 +194,10 @@ def test_micro_batches_that_are_alike_are_the_batch(images, plain_step, in_parts
 
 def test_micro_batches_add_up(images, plain_step, in_parts):
     """What differs between them is averaged, and counted in the codebook together."""
-    state, step = plain_step
+    (state, step), (step_in_parts, mesh) = plain_step, in_parts
     before, _ = step(state, images)
     halves = [step(before, images[i::2]) for i in (0, 1)]
-    found, metrics = in_parts[2](before, images)
+    found, metrics = step_in_parts(copied(before, mesh), parallel.place(images, mesh))
     for player in ("vqvae", "discriminator"):
         expected = [change(player, before, after) for after, _ in halves]
         expected = jax.tree.map(lambda a, b: (a + b) / 2, *expected)
@@ -223,19 +218,19 @@ def test_micro_batches_add_up(images, plain_step, in_parts):
 
 
 def test_first_micro_batch_fills_the_codebook(images, plain_step, in_parts):
-    state, _ = plain_step
-    found, metrics = in_parts[2](state, images)
+    (state, _), (step_in_parts, mesh) = plain_step, in_parts
+    found, metrics = step_in_parts(copied(state, mesh), parallel.place(images, mesh))
     assert metrics["code_counts"].sum() == BATCH * 8 * 8  # one level of 8x8 codes
     chex.assert_tree_all_finite(found)
     assert np.all(found.vqvae.model_state["codebook"]["encoder"]["quantizers_0"]["counts"] > 0)
 
 
 def test_step_is_traced_once_and_donates_every_leaf(images, plain_step, in_parts):
-    compiled, mesh, _ = in_parts
-    state = jax.device_put(jax.tree.map(np.array, plain_step[0]), parallel.replicated(mesh))
+    step_in_parts, mesh = in_parts
+    state = copied(plain_step[0], mesh)
     for _ in range(3):
         before = state
-        state, _ = compiled(state, parallel.place(images, mesh))
+        state, _ = step_in_parts(state, parallel.place(images, mesh))
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     assert int(state.step) == 3
 
