@@ -118,8 +118,15 @@ class Checkpoints:
             raise self._not_saved(error) from error
 
     def wait(self) -> None:
-        """Waits until what was begun to be saved is whole on disk."""
-        self._manager.wait_until_finished()
+        """Waits until what was begun to be saved is whole on disk.
+
+        Raises:
+            NotSaved: when it could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_saved(error) from error
 
     def _not_saved(self, error: Exception) -> NotSaved:
         kept = self.latest()

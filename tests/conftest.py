@@ -14,7 +14,7 @@ CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" 
 # made the quickest way. XLA's own passes, which choose what is computed and in which order, are
 # left as users have them.
 QUICKLY = ["--xla_backend_optimization_level=0"]
-if jax.__version_info__ < (0, 11):  # later ones do not know it, and are as quick without
+if jax.__version_info__ < (0, 11):  # JAX 0.12 refuses a flag that it does not know
     QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICKLY))
 jax.config.update("jax_platforms", "cpu")

@@ -180,6 +180,17 @@ def test_what_cannot_be_written_is_told_and_the_last_checkpoint_stays(saved, tmp
         assert checkpoints.restore_arrays()[0] == 5
 
 
+def test_waiting_tells_what_could_not_be_written(saved, monkeypatch):
+    def fail(self):
+        raise OSError(28, "No space left on device")
+
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        monkeypatch.setattr(type(checkpoints._manager), "wait_until_finished", fail)
+        with pytest.raises(NotSaved, match=r"No space left on device\. .* from step 5"):
+            checkpoints.wait()
+        monkeypatch.undo()
+
+
 HOLD = """
 import sys
 from pathlib import Path
