@@ -5,6 +5,7 @@ of a block (two 3x3 convolutions and a 1x1) is the first author's own; the param
 paper's Table 2 follow from it.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LEAK = 0.1
+from avq.models.norm import NormLeaky
+
 glorot = nn.initializers.glorot_uniform()
 
 
@@ -71,12 +73,35 @@ class UpConv(nn.Module):
         return upsampling_conv(x, kernel) + bias[None, None, None]
 
 
+def pointwise(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "1 1 c f"],
+    strides: Sequence[int],
+    *unused: Any,
+    **also_unused: Any,
+) -> Float[Array, "b H W f"]:
+    """The 1x1 convolution as a matrix product, in the place of `lax.conv_general_dilated`.
+
+    The weight gradient is a product then, too, where XLA on a CPU would transpose the features and
+    run a convolution whose window is the whole image.
+    """
+    x = x[:, :: strides[0], :: strides[1]]
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
+
+
 def conv(
     features: int, size: int = 3, stride: int = 1, dtype: Any = jnp.float32, **fields: Any
 ) -> nn.Conv:
     """A square convolution with the paper's padding (SAME), Glorot-uniform kernel and zero bias."""
+    computed = pointwise if size == 1 else None
     return nn.Conv(
-        features, (size, size), (stride, stride), kernel_init=glorot, dtype=dtype, **fields
+        features,
+        (size, size),
+        (stride, stride),
+        kernel_init=glorot,
+        dtype=dtype,
+        conv_general_dilated=computed,
+        **fields,
     )
 
 
@@ -99,15 +124,7 @@ class PreActivation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
-        h = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.99,
-            epsilon=1e-3,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="norm",
-        )(x)
-        h = nn.leaky_relu(h, LEAK)
+        h = NormLeaky(self.dtype, self.axis_name, name="norm")(x, train)
         if self.stride == -2:
             return UpConv(self.features, self.dtype, name="conv")(h)
         return conv(self.features, self.size, self.stride, self.dtype, name="conv")(h)

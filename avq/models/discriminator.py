@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from avq.models.blocks import LEAK, conv
+from avq.models.blocks import conv
+from avq.models.norm import NormLeaky
 
 
 class Discriminator(nn.Module):
@@ -34,13 +35,5 @@ class Discriminator(nn.Module):
         for i, (features, stride) in enumerate(zip(self.filters, self.strides, strict=True)):
             x = conv(features, 3, stride, self.dtype, name=f"conv{i + 1}")(x)
             if i < last:
-                x = nn.BatchNorm(
-                    use_running_average=not train,
-                    momentum=0.99,
-                    epsilon=1e-3,
-                    dtype=self.dtype,
-                    axis_name=self.axis_name,
-                    name=f"norm{i + 1}",
-                )(x)
-                x = nn.leaky_relu(x, LEAK)
+                x = NormLeaky(self.dtype, self.axis_name, name=f"norm{i + 1}")(x, train)
         return x.astype(jnp.float32)

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from avq.models.blocks import Id, Res, Up, UpConv, nearest2x, upsampling_conv
+from avq.models.blocks import Id, Res, Up, UpConv, conv, nearest2x, upsampling_conv
 
 from .model_helpers import normal, random_variables, sharded, size
 
@@ -96,6 +96,24 @@ def test_up_conv_takes_the_parameters_of_flax_transposed_convolution():
     chex.assert_trees_all_close(UpConv(5).apply(variables, x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pointwise_conv_is_the_convolution_in_values_and_gradients(stride):
+    x, kernel = normal(2, 5, 6, 3), normal(1, 1, 3, 4, seed=1)
+    weight = normal(2, -(-5 // stride), -(-6 // stride), 4, seed=2)
+    params = {"kernel": kernel, "bias": jnp.zeros(4)}
+
+    def gradients(convolve):
+        def loss(x, params):
+            y = convolve(x, params)
+            return jnp.sum(weight * y), y
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, params)
+
+    ours = gradients(lambda x, params: conv(4, 1, stride).apply({"params": params}, x))
+    theirs = gradients(lambda x, params: conv_by_hand(x, params, stride))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(
     ("block", "shape"),
@@ -173,7 +191,6 @@ def test_id_block_with_a_silent_last_convolution_is_the_identity():
 @pytest.mark.parametrize(
     "block", [Id, lambda **f: Res(3, **f), lambda **f: Up(3, **f)], ids=["id", "res", "up"]
 )
-@jax.numpy_dtype_promotion("standard")  # flax's batch norm mixes types
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables(block):
     x = normal(2, 4, 4, 3).astype(jnp.bfloat16)
     half, exact = block(dtype=jnp.bfloat16), block()

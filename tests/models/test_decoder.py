@@ -86,7 +86,6 @@ def test_coarser_levels_arrive_at_the_place_they_describe():
     assert changed[8:12, 20:24].all()
 
 
-@jax.numpy_dtype_promotion("standard")  # flax's batch norm mixes types
 def test_bfloat16_decoder_returns_float32_images():
     levels = three_levels()
     half, exact = (Decoder((4, 4), "all", dtype=d) for d in (jnp.bfloat16, jnp.float32))

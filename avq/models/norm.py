@@ -1,0 +1,119 @@
+"""Batch norm followed by LeakyReLU, as one function with a gradient of its own.
+
+Source: Ioffe and Szegedy (2015), algorithm 1 and section 3; statistics are those of all devices.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+LEAK = 0.1
+EPSILON, MOMENTUM = 1e-3, 0.99
+
+Moments = tuple[Float[Array, " c"], Float[Array, " c"]]
+
+
+class NormLeaky(nn.Module):
+    """Batch norm and LeakyReLU(0.1): `[b, h, w, c]` to the same.
+
+    Parameters, running statistics, values and gradients are those of `flax.linen.BatchNorm`
+    followed by a leaky ReLU, but for rounding.
+
+    Attributes:
+        dtype: of the result; parameters, statistics and what is computed are float32.
+        axis_name: mapped axis over which batch statistics are averaged in training.
+    """
+
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        if not train:
+            moments = mean.value, variance.value
+            return _norm_leaky_by(moments, x, scale, bias).astype(self.dtype)
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, moments = norm_leaky(x, scale, bias, self.dtype, axis_name)
+        if not self.is_initializing():
+            for running, batch in zip((mean, variance), moments, strict=True):
+                running.value = MOMENTUM * running.value + (1 - MOMENTUM) * batch
+        return y
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def norm_leaky(
+    x: Float[Array, "b h w c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, "b h w c"], Moments]:
+    """LeakyReLU of `x` normed by its own mean and variance over all but the last axis.
+
+    The gradient goes through memory less often than that of autodiff, and keeps nothing beside
+    `x` and the result.
+
+    Args:
+        x: features, float32 or bfloat16.
+        scale, bias: applied after the norm.
+        dtype: of the result.
+        axis_name: mapped axis over which the batch is split; its parts have the same size.
+
+    Returns:
+        The result, and mean and variance, through which no gradient passes.
+    """
+    return _forward(x, scale, bias, dtype, axis_name)[0]
+
+
+def _forward(x: Array, scale: Array, bias: Array, dtype: Any, axis_name: str | None) -> Any:
+    wide = x.astype(jnp.float32)
+    mean, square = _mean(jnp.stack([_sums(wide), _sums(wide * wide)]), x, axis_name)
+    moments = mean, jnp.maximum(square - mean * mean, 0.0)
+    y = _norm_leaky_by(moments, x, scale, bias).astype(dtype)
+    return (y, moments), (x, y, moments, scale)
+
+
+def _backward(dtype: Any, axis_name: str | None, kept: Any, cotangents: Any) -> Any:
+    x, y, (mean, variance), scale = kept
+    d_y, wide = (a.astype(jnp.float32) for a in (cotangents[0], x))
+    d_normed = jnp.where(y >= 0, d_y, LEAK * d_y)
+    d_bias = _sums(d_normed)
+    # The sum of d_normed * (x - mean), without the difference in memory.
+    d_centred = _sums(d_normed * wide) - mean * d_bias
+    inverse = lax.rsqrt(variance + EPSILON)
+    constant, slope = _mean(jnp.stack([d_bias, d_centred * inverse * inverse]), x, axis_name)
+    d_x = d_normed - _wide(constant) - (wide - _wide(mean)) * _wide(slope)
+    return (d_x * _wide(inverse * scale)).astype(x.dtype), d_centred * inverse, d_bias
+
+
+norm_leaky.defvjp(_forward, _backward)
+
+
+def _norm_leaky_by(moments: Moments, x: Array, scale: Array, bias: Array) -> Array:
+    mean, variance = moments
+    factor = lax.rsqrt(variance + EPSILON) * scale
+    y = (x.astype(jnp.float32) - _wide(mean)) * _wide(factor) + _wide(bias)
+    return jnp.where(y >= 0, y, LEAK * y)
+
+
+def _sums(x: Array) -> Array:
+    return jnp.sum(x, range(x.ndim - 1))
+
+
+def _mean(sums: Array, x: Array, axis_name: str | None) -> Array:
+    mean = sums / (x.size // x.shape[-1])
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+
+def _wide(channels: Float[Array, " c"]) -> Float[Array, "1 1 1 c"]:
+    return channels[None, None, None]
