@@ -119,6 +119,7 @@ class Training:
         system: modules and optimisers.
         mesh: the devices.
         batch_size: over all devices.
+        compiled: the step, as XLA's program for them.
         state: after the steps so far.
         compile_s: seconds to trace and compile the step; no cache is asked.
         flops_per_image: see `matrix_flops`; of both players.
@@ -138,13 +139,13 @@ class Training:
         with without_compilation_cache():
             began = time.perf_counter()
             traced = step.trace(self.state, batch)
-            self._step = traced.lower().compile()
+            self.compiled = traced.lower().compile()
             self.compile_s = time.perf_counter() - began
         self.flops_per_image = matrix_flops(traced.jaxpr.jaxpr) / self.batch_size
 
     def step(self, images: UInt8[Array, "b s s 3"]) -> Any:
         """The next step; returns its metrics."""
-        self.state, metrics = self._step(self.state, images)
+        self.state, metrics = self.compiled(self.state, images)
         return metrics
 
     def measure(self, images: UInt8[np.ndarray, "b s s 3"], runs: int) -> Report:
@@ -167,7 +168,7 @@ class Training:
         peaks = [count["peak_bytes_in_use"] for count in counts if "peak_bytes_in_use" in count]
         if peaks:
             return max(peaks)
-        needs = self._step.memory_analysis()
+        needs = self.compiled.memory_analysis()
         kept = needs.argument_size_in_bytes + needs.output_size_in_bytes
         return kept + needs.temp_size_in_bytes - needs.alias_size_in_bytes
 

@@ -36,7 +36,7 @@ def measure(settings: list[str]) -> list[dict[str, Any]]:
     system, mesh = build(config), parallel.make_mesh(1)
     start = jax.jit(partial(system.init, 0, config.data.image_size))()
     images = parallel.place(random_images(config), mesh)
-    with mock.patch.object(cpu, "compiler_options", dict):
+    with mock.patch.object(cpu, "compiler_options", return_value={}):
         step: Any = parallel.compile_step(make_step(system, config, PIXEL_VARIANCE), mesh)
     lowered = step.lower(start, images)
     rows = []

@@ -101,6 +101,7 @@ class Ours:
         self.codes = encode(self.variables, pixels)
         self.encode = lambda: encode(self.variables, pixels)
         self.decode = lambda: decode(self.variables, self.codes)
+        self.decode()  # traced here, as all else is: the plain formulation ends with this call
 
     def train(self) -> Any:
         self.state, metrics = self._step(self.state, self.batch)
