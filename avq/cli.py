@@ -92,8 +92,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measures a run's reconstructions over a set of images."""
-    cpu.keep_memory()
     require_folders(json_file, report_file)
+    cpu.keep_memory()
     trained = load_model(run)
     images, summary = open_test_images(trained, data, split)
     mesh = parallel.make_mesh()
@@ -207,9 +207,9 @@ def bench_(
     ] = None,
 ) -> None:
     """Time, speed, operations and memory of a config on this machine."""
-    cpu.keep_memory()
     require_folders(json_file)
     loaded = config.load([f"--config={file}", *(settings or [])])
+    cpu.keep_memory()
     measured = bench.bench(loaded, runs, lambda stage: print(f"{stage} ...", file=sys.stderr))
     result = {"config": " ".join([file, *(settings or [])]), **measured}
     print(bench.as_table(result))

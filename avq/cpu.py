@@ -35,14 +35,13 @@ def compiler_options(once: bool = False) -> dict[str, Any]:
 
 
 def keep_memory() -> None:
-    """Lets this process keep the memory that it frees, where the C library is glibc.
+    """Lets this process keep the memory that it frees, where JAX runs on a CPU under glibc.
 
-    Every call of a compiled program on a CPU asks for its temporary memory afresh and gives it
-    back. Large requests then are new pages of the system, each of which costs a fault at its first
-    touch. To be called before JAX has started: its threads otherwise have heaps of their own, which
-    no setting keeps. Only for programs of our own: it is a setting of the whole process.
+    Every call of a compiled program asks for its temporary memory afresh and gives it back. Large
+    requests then are new pages of the system, each of which costs a fault at its first touch. Only
+    for programs of our own: it is a setting of the whole process.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if jax.default_backend() != "cpu" or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(M_ARENA_MAX, 1)  # one heap, from which any thread's requests are met

@@ -33,7 +33,6 @@ def main(arguments: Sequence[str]) -> int:
         The exit code: 0 done; 2 bad input; 1 diverged, or could not save; 75 the other processes
         did not come; 128 + n stopped by signal n. After the last two the same command goes on.
     """
-    cpu.keep_memory()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for narrator in ("absl", "asyncio"):  # of Orbax and Grain; what fails is raised, too
         logging.getLogger(narrator).setLevel(logging.CRITICAL)
@@ -53,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/avq/jax"))
         jax.config.update("jax_compilation_cache_dir", cache)
         hosts.join(own.get(hosts.FLAG))
+        cpu.keep_memory()
         return loop.train(settings, workdir, int(profile))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
