@@ -3,24 +3,21 @@
 python -m benchmarks.compiler_options [--json FILE] [--config=CONFIG --config.KEY=VALUE ...]
 """
 
-import argparse
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from avq import config as configs
 from avq import cpu, parallel
-from avq.bench import PIXEL_VARIANCE, time_calls
+from avq.bench import PIXEL_VARIANCE
 from avq.train.system import build, make_step
 from benchmarks.inputs import random_images
+from benchmarks.studies import medians_in_turns, settings_and_json
 
-ROUNDS, RUNS = 4, 4
 (OPTION,) = cpu.OPTIONS
 PRODUCTS, SUMS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT", "LIBRARY_FUSION_TYPE_REDUCE"
 CHOICES: dict[str, dict[str, str]] = {
@@ -51,26 +48,20 @@ def measure(settings: list[str]) -> list[dict[str, Any]]:
             return metrics
 
         calls[library] = call
-    times: dict[str, list[float]] = {library: [] for library in calls}
-    for _ in range(ROUNDS):  # in turns, so that a machine that drifts drifts for all
-        for library, call in calls.items():
-            times[library].append(time_calls(call, runs=RUNS, warm_up=1).median)
-    rows = [{"library": name, "step_ms": float(np.median(ms))} for name, ms in times.items()]
+    medians = medians_in_turns(calls, rounds=4, runs=4)
+    rows = [{"library": library, "step_ms": ms} for library, ms in medians.items()]
     for row in rows:
         print(f"{row['library']:<22}{row['step_ms']:>9.1f} ms", flush=True)
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", type=Path)
-    arguments, settings = parser.parse_known_args()
-    settings = settings or ["--config=configs/ah_vqvae.py:tiny"]
+    settings, json_file = settings_and_json()
     cpu.keep_memory()
     rows = measure(settings)
-    if arguments.json:
+    if json_file:
         result = {"jax": jax.__version__, "config": settings, "rows": rows}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

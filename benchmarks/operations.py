@@ -7,13 +7,11 @@ the one in use, and each is timed alone under the compiler options of its progra
 itself those that do not wait for each other overlap, so that the parts may exceed it.
 """
 
-import argparse
 import json
 import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +23,7 @@ from avq import cpu
 from avq.bench import Training, checked, time_calls
 from benchmarks.inputs import random_images
 from benchmarks.plain import plain_formulation
+from benchmarks.studies import settings_and_json
 
 LARGEST_KERNEL = 3  # of the models; a wider window is an image, in a weight gradient
 INSTRUCTION = re.compile(
@@ -106,10 +105,7 @@ def measure(settings: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", type=Path)
-    arguments, settings = parser.parse_known_args()
-    settings = settings or ["--config=configs/ah_vqvae.py:tiny"]
+    settings, json_file = settings_and_json()
     cpu.keep_memory()
     result: dict[str, Any] = {"jax": jax.__version__, "config": settings}
     for name, formulation in (("plain", plain_formulation()), ("ours", nullcontext())):
@@ -118,8 +114,8 @@ def main() -> None:
         print(f"{name}: step {result[name]['step_ms']:.1f} ms")
         for kind, sums in sorted(result[name]["kinds"].items()):
             print(f"  {kind:<28}{sums['count']:>5}{sums['ms']:>10.1f} ms", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -24,16 +24,16 @@ import vector_quantize_pytorch
 
 from avq import config as configs
 from avq import cpu, parallel
-from avq.bench import device_in_words, time_calls
+from avq.bench import device_in_words
 from avq.models.quantizer import Quantizer
 from avq.models.vqvae import VQVAE
 from avq.train.system import System, build, make_step
 from benchmarks import twin
 from benchmarks.inputs import random_images
 from benchmarks.plain import plain_formulation
+from benchmarks.studies import medians_in_turns
 
 VARIANCE = 0.31  # of pixels; any value costs the same
-ROUNDS, RUNS = 3, 5
 TINY = ["--config=configs/ah_vqvae.py:tiny"]
 WIDTH_64 = [
     *TINY,
@@ -54,13 +54,8 @@ Row = dict[str, Any]
 
 
 def compare(case: str, what: str, ours: Call, peers: dict[str, Call]) -> list[Row]:
-    """Times all in turns, round by round, so that a machine that drifts drifts for all."""
-    calls = {"ours": ours, **peers}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            times[name].append(time_calls(call, runs=RUNS, warm_up=1).median)
-    medians = {name: float(np.median(values)) for name, values in times.items()}
+    """Times all in turns; a row for each peer."""
+    medians = medians_in_turns({"ours": ours, **peers}, rounds=3, runs=5)
     rows = [
         {
             "case": case,

@@ -7,7 +7,6 @@ training does it, and with the same saves waited for. A save copies the state an
 the next step may begin; that part is in both.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -24,6 +23,7 @@ from avq.bench import PIXEL_VARIANCE
 from avq.checkpoint import CHECKPOINTS, Checkpoints
 from avq.train.system import build, make_step
 from benchmarks.inputs import random_images
+from benchmarks.studies import settings_and_json
 
 STEPS, EVERY, WARM_UP = 60, 10, 5
 WAYS = ("no saving", "beside the steps", "waited for")
@@ -48,10 +48,8 @@ def steps_ms(way: str, step: Any, start: Any, images: Any, run: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", type=Path)
-    arguments, settings = parser.parse_known_args()
-    config = configs.load(settings or ["--config=configs/ah_vqvae.py:tiny"])
+    settings, json_file = settings_and_json()
+    config = configs.load(settings)
     cpu.keep_memory()
     system, mesh = build(config), parallel.make_mesh(1)
     init = partial(system.init, 0, config.data.image_size)
@@ -76,8 +74,8 @@ def main() -> None:
             checkpoints.restore_newest(target)
         result |= {"checkpoint_bytes": size, "restore_s": time.perf_counter() - began}
     print(f"a checkpoint {size / 1e6:.1f} MB, restored in {result['restore_s']:.1f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
