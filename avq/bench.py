@@ -211,7 +211,8 @@ def _uses(
     model: Any = training.system.vqvae
     variables = training.state.ema_variables()
     split = NamedSharding(training.mesh, P(parallel.AXIS))
-    compiled = partial(jax.jit, out_shardings=split, compiler_options=cpu.compiler_options())
+    options = cpu.compiler_options("inference")
+    compiled = partial(jax.jit, out_shardings=split, compiler_options=options)
     encode = compiled(partial(model.apply, method=VQVAE.encode))
     decode = compiled(partial(model.apply, method=VQVAE.decode))
     pixels = to_float(parallel.place(images, training.mesh))

@@ -5,7 +5,7 @@ docs/PERFORMANCE.md has the figures, and what was tried beside this.
 
 import ctypes
 import platform
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -16,6 +16,9 @@ OPTIONS = {
         "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
     )
 }
+# XLA of JAX 0.11 and later can call oneDNN, which is faster at the convolutions of a forward pass
+# and slower at weight gradients. JAX's compilation cache cannot write programs that do.
+OPTIONS_OF_INFERENCE = {"xla_cpu_experimental_onednn_custom_call": True}
 # LLVM's work on a program that runs once and is large, such as the drawing of all parameters, takes
 # far longer than it saves.
 OPTIONS_TO_RUN_ONCE = {"xla_backend_optimization_level": 0}
@@ -24,14 +27,26 @@ KNOWN_TO = (0, 13)  # JAX below this version knows the options, which are experi
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
-def compiler_options(once: bool = False) -> dict[str, Any]:
+def compiler_options(use: Literal["training", "inference", "once"] = "training") -> dict[str, Any]:
     """For `jax.jit(..., compiler_options=...)`: options on a CPU, none on other devices.
 
     Args:
-        once: for a program that runs once, and should be compiled soon.
+        use: "training" for the step, and for evaluation, whose figures are to be the same in the
+            loop and out of it; "inference" for programs that only encode or decode, whose results
+            may differ from those of training by rounding; "once" for a program that runs once, and
+            should be compiled soon.
     """
-    fits = jax.default_backend() == "cpu" and jax.__version_info__[:2] < KNOWN_TO
-    return dict(OPTIONS_TO_RUN_ONCE if once else OPTIONS) if fits else {}
+    if jax.default_backend() != "cpu" or jax.__version_info__[:2] >= KNOWN_TO:
+        return {}
+    if use == "once":
+        return dict(OPTIONS_TO_RUN_ONCE)
+    return OPTIONS | (OPTIONS_OF_INFERENCE if use == "inference" and not _cached() else {})
+
+
+def _cached() -> bool:
+    """Whether compiled programs are kept on disk."""
+    settings: Any = jax.config
+    return settings.jax_enable_compilation_cache and bool(settings.jax_compilation_cache_dir)
 
 
 def keep_memory() -> None:

@@ -40,7 +40,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def everywhere(init: Callable[[], Any], mesh: Mesh) -> Any:
     """What `init` returns, computed on every device by itself."""
-    options = cpu.compiler_options(once=True)
+    options = cpu.compiler_options("once")
     return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)()
 
 

@@ -89,7 +89,7 @@ class Ours:
         self.variables = jax.tree.map(jnp.copy, self.state.vqvae.variables())
         self.opponent = jax.tree.map(jnp.copy, self.state.discriminator.variables())
         model = self.system.vqvae
-        compiled = partial(jax.jit, compiler_options=cpu.compiler_options())
+        compiled = partial(jax.jit, compiler_options=cpu.compiler_options("inference"))
         encode = compiled(lambda v, x: model.apply(v, x, method=VQVAE.encode))
         decode = compiled(lambda v, c: model.apply(v, c, method=VQVAE.decode))
         pixels = jnp.asarray(images, jnp.float32) / 127.5 - 1

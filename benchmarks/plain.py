@@ -44,6 +44,7 @@ PLAIN = (
     (blocks, "NormLeaky", NormLeaky),
     (discriminator, "NormLeaky", NormLeaky),
     (cpu, "OPTIONS", {}),
+    (cpu, "OPTIONS_OF_INFERENCE", {}),
 )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from avq import cpu
+from avq.bench import without_compilation_cache
 
 HELD_AFTER_FREE = """
 from pathlib import Path
@@ -44,8 +45,29 @@ def test_options_are_known_to_this_jax_and_change_results_by_rounding_at_most():
     chex.assert_trees_all_close(plain, chosen, rtol=1e-4, atol=1e-6)
 
 
+def test_inference_has_convolutions_of_onednn_and_the_same_results_but_for_rounding():
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.normal(size=s).astype(np.float32) for s in ((2, 16, 16, 8), (3, 3, 8, 8)))
+
+    def conv(x, kernel):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", None, None, dimensions)
+
+    with without_compilation_cache():
+        options = cpu.compiler_options("inference")
+        compiled = jax.jit(conv, compiler_options=options).lower(x, kernel).compile()
+    if platform.machine() == "x86_64" and jax.__version_info__ >= (0, 11):
+        assert "onednn" in compiled.as_text()
+    chex.assert_trees_all_close(compiled(x, kernel), conv(x, kernel), rtol=1e-4, atol=1e-5)
+
+
+def test_inference_can_be_cached_where_a_cache_is_set():
+    assert jax.config.jax_compilation_cache_dir
+    assert cpu.compiler_options("inference") == cpu.compiler_options("training")
+
+
 def test_parameters_drawn_in_a_program_that_runs_once_are_the_same_but_for_rounding():
-    options = cpu.compiler_options(once=True)
+    options = cpu.compiler_options("once")
     assert options
 
     def draw():

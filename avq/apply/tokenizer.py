@@ -43,7 +43,7 @@ class Tokenizer:
     def __init__(self, trained: TrainedModel) -> None:
         self.trained = trained
         model: Any = trained.model
-        compiled = partial(jax.jit, compiler_options=cpu.compiler_options())
+        compiled = partial(jax.jit, compiler_options=cpu.compiler_options("inference"))
         self._encode = compiled(lambda v, x: model.apply(v, x, method=VQVAE.encode))
         self._decode = compiled(lambda v, c: to_uint8(model.apply(v, c, method=VQVAE.decode)))
 
