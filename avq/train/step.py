@@ -1,64 +1,19 @@
 """One training step of both players: a pure function of state and batch."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, UInt8
 
-from avq import losses
 from avq.models.quantizer import perplexity
-from avq.pixels import to_float
+from avq.train.contribution import contribute, contribute_in_turns, each_devices, mean_over
+from avq.train.objective import Metrics, Objective
 from avq.train.state import Player, TrainState, split_codebook
-
-Metrics = dict[str, Float[Array, "..."]]
-
-
-@flax.struct.dataclass
-class Objective:
-    """The numbers of the loss; docs/PAPER.md says where each comes from.
-
-    Attributes:
-        pixel_variance: sigma, the variance of the training pixels in [-1, 1], by which the absolute
-            error is divided.
-        adversarial: kind of loss, see `avq.losses`.
-        adversarial_weight: lambda.
-        adversarial_start: step from which the players play against each other.
-        ema_decay: of the averaged generator.
-        skip_nonfinite: whether a step whose losses or gradients are not finite leaves all but the
-            counts of steps as it was.
-    """
-
-    pixel_variance: float = flax.struct.field(pytree_node=False)
-    adversarial: losses.Adversarial = flax.struct.field(pytree_node=False)
-    adversarial_weight: float = flax.struct.field(pytree_node=False)
-    adversarial_start: int = flax.struct.field(pytree_node=False)
-    ema_decay: float = flax.struct.field(pytree_node=False)
-    skip_nonfinite: bool = flax.struct.field(pytree_node=False, default=False)
-
-
-@flax.struct.dataclass
-class Contribution:
-    """What a batch, or a micro-batch, adds to a step: of all devices, but for the gradients.
-
-    Attributes:
-        gradients: by player, 'vqvae' and 'discriminator'; of this device's images.
-        model_state: by player after it, but for the codebook.
-        metrics: scalars.
-        statistics: of the codebooks, finest level first.
-    """
-
-    gradients: dict[str, Any]
-    model_state: dict[str, Any]
-    metrics: dict[str, Any]
-    statistics: list[Any]
 
 
 def train_step(
@@ -94,10 +49,10 @@ def train_step(
     players = {"vqvae": state.vqvae}
     if state.discriminator is not None:
         players["discriminator"] = state.discriminator
-    contribution = partial(
-        _contribution,
+    contribute_part = partial(
+        contribute,
         # As parameters of each device, so that gradients are summed over the devices once.
-        {name: _each_devices(player.params, axis_name) for name, player in players.items()},
+        {name: each_devices(player.params, axis_name) for name, player in players.items()},
         {name: split_codebook(player.model_state)[0] for name, player in players.items()},
         started=(state.step >= objective.adversarial_start).astype(jnp.float32),
         vqvae=vqvae,
@@ -109,9 +64,11 @@ def train_step(
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     _, codebook = split_codebook(state.vqvae.model_state)
     if accumulate == 1:
-        codebook, found = contribution(codebook, images, key)
+        codebook, found = contribute_part(codebook, images, key)
     else:
-        codebook, found = _accumulated(contribution, codebook, images, key, accumulate, axis_name)
+        codebook, found = contribute_in_turns(
+            contribute_part, codebook, images, key, accumulate, axis_name
+        )
 
     _, learned = vqvae.apply(
         {"params": state.vqvae.params, **codebook},
@@ -119,7 +76,7 @@ def train_step(
         method="learn",
         mutable=["codebook"],
     )
-    gradients = _mean(found.gradients, axis_name)
+    gradients = mean_over(found.gradients, axis_name)
     metrics = found.metrics
     for name, player in players.items():
         model_state = found.model_state[name] | (learned if name == "vqvae" else {})
@@ -140,120 +97,6 @@ def train_step(
         after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
         metrics["skipped"] = after.skipped
     return after, metrics
-
-
-def _contribution(
-    params: dict[str, Any],
-    model_state: dict[str, Any],
-    codebook: dict[str, Any],
-    images: UInt8[Array, "b h w 3"],
-    key: Array,
-    *,
-    started: Array,
-    vqvae: nn.Module,
-    discriminator: nn.Module | None,
-    objective: Objective,
-    axis_name: str | None,
-    sync_batch_norm: bool,
-) -> tuple[dict[str, Any], Contribution]:
-    """The codebook, filled if it was empty, and what the images contribute; parameters and
-    other variables by player.
-    """
-    targets = to_float(images)
-
-    def judge(params: Any, own_state: Any, x: Array) -> tuple[Array, Any]:
-        assert discriminator is not None
-        variables = {"params": params, **own_state}
-        logits, mutated = discriminator.apply(variables, x, train=True, mutable=["batch_stats"])
-        return logits, dict(mutated)
-
-    def generator_objective(own: Any) -> tuple[Array, Any]:
-        out, mutated = vqvae.apply(
-            {"params": own, **model_state["vqvae"], **codebook},
-            targets,
-            train=True,
-            mutable=["batch_stats", "codebook"],
-            rngs={"codebook": key},
-        )
-        mae = losses.mean_absolute_error(images=out.images, targets=targets)
-        quantization = sum(level.loss for level in out.levels)
-        terms = {"mae": mae, "quantization": quantization}
-        total = mae / objective.pixel_variance + quantization
-        if discriminator is not None:
-            fake, _ = judge(params["discriminator"], model_state["discriminator"], out.images)
-            terms["adversarial"] = losses.generator_loss(
-                fake_logits=fake, kind=objective.adversarial
-            )
-            total += started * objective.adversarial_weight * terms["adversarial"]
-        return total, (terms | {"loss": total}, dict(mutated), out)
-
-    def discriminator_objective(own: Any, fake_images: Array) -> tuple[Array, Any]:
-        real, mutated = judge(own, model_state["discriminator"], targets)
-        fake, mutated = judge(own, mutated, fake_images)
-        loss = losses.discriminator_loss(
-            real_logits=real, fake_logits=fake, kind=objective.adversarial
-        )
-        terms = {"real_logit": jnp.mean(real), "fake_logit": jnp.mean(fake)}
-        return started * loss, (terms | {"discriminator_loss": loss}, mutated)
-
-    gradients, (metrics, mutated, out) = jax.grad(generator_objective, has_aux=True)(
-        params["vqvae"]
-    )
-    own_state, filled = split_codebook(mutated)
-    found = Contribution(
-        {"vqvae": gradients},
-        {"vqvae": own_state},
-        metrics,
-        [level.statistics for level in out.levels],
-    )
-    if discriminator is not None:
-        gradients, (metrics, after) = jax.grad(discriminator_objective, has_aux=True)(
-            params["discriminator"], lax.stop_gradient(out.images)
-        )
-        found.gradients["discriminator"] = gradients
-        found.model_state["discriminator"] = after
-        found.metrics.update(metrics)
-    if not sync_batch_norm:
-        found = replace(found, model_state=_mean(found.model_state, axis_name))
-    return filled, replace(found, metrics=_mean(found.metrics, axis_name))
-
-
-def _accumulated(
-    contribution: Callable[..., tuple[dict[str, Any], Contribution]],
-    codebook: dict[str, Any],
-    images: UInt8[Array, "b h w 3"],
-    key: Array,
-    count: int,
-    axis_name: str | None,
-) -> tuple[dict[str, Any], Contribution]:
-    """As `contribution`, in `count` micro-batches, of which the first fills an empty codebook."""
-    # Every count-th image, so that a part holds the same ones on any number of devices.
-    parts = jnp.moveaxis(images.reshape(-1, count, *images.shape[1:]), 1, 0)
-
-    def add(carry: Any, part: Any) -> tuple[Any, None]:
-        codebook, so_far = carry
-        number, images = part
-        codebook, found = contribution(codebook, images, jax.random.fold_in(key, number))
-        turns = [level.in_turns(number, count) for level in found.statistics]
-        return (codebook, jax.tree.map(jnp.add, so_far, replace(found, statistics=turns))), None
-
-    shapes = jax.eval_shape(contribution, codebook, parts[0], key)[1]
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    zeros = replace(zeros, gradients=_each_devices(zeros.gradients, axis_name))
-    (codebook, total), _ = lax.scan(add, (codebook, zeros), (jnp.arange(count), parts))
-    mean = jax.tree.map(lambda x: x / count, total)
-    return codebook, replace(mean, statistics=total.statistics)
-
-
-def _each_devices(tree: Any, axis_name: str | None) -> Any:
-    """What all devices hold alike, as values that may differ from device to device."""
-    if axis_name is None:
-        return tree
-    return jax.tree.map(lambda x: lax.pcast(x, axis_name, to="varying"), tree)
-
-
-def _mean(tree: Any, axis_name: str | None) -> Any:
-    return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
 def _update(player: Player, gradients: Any, model_state: dict[str, Any], optimizer: Any) -> Player:

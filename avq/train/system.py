@@ -9,9 +9,10 @@ from avq import parallel
 from avq.config import module_fields
 from avq.models.discriminator import Discriminator
 from avq.models.vqvae import VQVAE
+from avq.train.objective import Objective
 from avq.train.optim import make_optimizers
 from avq.train.state import TrainState, init_state
-from avq.train.step import Objective, train_step
+from avq.train.step import train_step
 
 
 @dataclass

@@ -14,8 +14,9 @@ from avq import losses, parallel
 from avq.models.discriminator import Discriminator
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float
+from avq.train.objective import Objective
 from avq.train.state import init_state
-from avq.train.step import Objective, train_step
+from avq.train.step import train_step
 
 SIZE, BATCH = 16, 8
 FIELDS = {
