@@ -1,11 +1,12 @@
 """Our speed beside what one would use instead, on this machine, in one run.
 
     pip install -r benchmarks/requirements.txt
-    python -m benchmarks.peers --json FILE [--study NAME ...]
+    python -m benchmarks.peers --json FILE [--study NAME ...] [--dtype DTYPE]
 
 The PyTorch twin carries our parameters and has to give our outputs before it is timed. All calls
 are made in one process, with the memory setting of `avq.cpu`, from which the peers gain as well. A
-ratio is ours over the peer's: under 1, we are faster.
+ratio is ours over the peer's: under 1, we are faster. On a GPU, convolutions and products are in
+bfloat16 on both sides, by autocast on the peer's.
 """
 
 import argparse
@@ -34,6 +35,9 @@ from benchmarks.plain import plain_formulation
 from benchmarks.studies import medians_in_turns
 
 VARIANCE = 0.31  # of pixels; any value costs the same
+# By dtype: the share of codes, and the distance of pixels in [-1, 1], that rounding may cause.
+TOLERANCES = {"float32": (0.01, 1e-3), "bfloat16": (0.03, 0.1)}
+STUDIES = ("tiny", "width64", "attention", "quantiser", "vqmodel")
 TINY = ["--config=configs/ah_vqvae.py:tiny"]
 WIDTH_64 = [
     *TINY,
@@ -103,21 +107,26 @@ class Ours:
         return metrics
 
 
+def autocast(config: Any, device: str) -> Callable[[], torch.autocast]:
+    """Makes the context in which a peer computes as ours does by `model.dtype`."""
+    half = config.model.dtype == "bfloat16"
+    return partial(torch.autocast, device, torch.bfloat16, enabled=half)
+
+
 class Twin:
     """The PyTorch twin with our parameters, and the same calls."""
 
-    def __init__(
-        self, config: Any, ours: Ours, images: np.ndarray, dtype: Any, device: str
-    ) -> None:
-        place = {"device": device, "dtype": dtype, "memory_format": torch.channels_last}
+    def __init__(self, config: Any, ours: Ours, images: np.ndarray, device: str) -> None:
+        place = {"device": device, "memory_format": torch.channels_last}
         self.vqvae = twin.VQVAE(config.model).to(**place)
         self.discriminator = twin.Discriminator(config.discriminator).to(**place)
         twin.load(self.vqvae, ours.variables)
         twin.load(self.discriminator, ours.opponent)
         pixels = torch.tensor(images).permute(0, 3, 1, 2).to(device)
-        self.pixels = (pixels.float() / 127.5 - 1).to(dtype)
+        self.pixels = pixels.float() / 127.5 - 1
         self.codes = torch.tensor(np.asarray(ours.codes[0])).long().to(device)
-        self.trainer = twin.Trainer(config, self.vqvae, self.discriminator)
+        self.autocast = autocast(config, device)
+        self.trainer = twin.Trainer(config, self.vqvae, self.discriminator, self.autocast)
 
     def compiled(self) -> "Twin":
         self.vqvae.forward = torch.compile(self.vqvae.forward)
@@ -133,26 +142,29 @@ class Twin:
     @torch.inference_mode()
     def encode(self) -> list[np.ndarray]:
         self.vqvae.eval()
-        return [codes.cpu().numpy() for codes in self.vqvae.encode(self.pixels)]
+        with self.autocast():
+            return [codes.cpu().numpy() for codes in self.vqvae.encode(self.pixels)]
 
     @torch.inference_mode()
     def decode(self) -> np.ndarray:
         self.vqvae.eval()
-        return self.vqvae.decode(self.codes).permute(0, 2, 3, 1).cpu().numpy()
+        with self.autocast():
+            return self.vqvae.decode(self.codes).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def require_equal(ours: Ours, peer: Twin) -> None:
     """Refuses to time a twin that is not one.
 
     Raises:
-        ValueError: when more than a few codes, or any pixel, differ beyond rounding.
+        ValueError: when more codes, or any pixel, differ than rounding explains.
     """
+    most, furthest = TOLERANCES[ours.system.vqvae.dtype]
     for mine, theirs in zip(ours.encode(), peer.encode(), strict=True):
-        if (differing := np.mean(np.asarray(mine) != theirs)) > 0.01:
+        if (differing := np.mean(np.asarray(mine) != theirs)) > most:
             raise ValueError(f"{differing:.1%} of the twin's codes differ")
-    furthest = np.abs(np.asarray(ours.decode()) - peer.decode()).max()
-    if furthest > 1e-3:
-        raise ValueError(f"the twin's images differ by up to {furthest}")
+    distance = np.abs(np.asarray(ours.decode()) - peer.decode()).max()
+    if distance > furthest:
+        raise ValueError(f"the twin's images differ by up to {distance}")
 
 
 def systems(case: str, settings: list[str], device: str) -> list[Row]:
@@ -162,9 +174,9 @@ def systems(case: str, settings: list[str], device: str) -> list[Row]:
     ours = Ours(config, images)
     with plain_formulation():
         plain = Ours(config, images)
-    eager = Twin(config, ours, images, torch.float32, device)
+    eager = Twin(config, ours, images, device)
     require_equal(ours, eager)
-    compiled = Twin(config, ours, images, torch.float32, device).compiled()
+    compiled = Twin(config, ours, images, device).compiled()
     rows = []
     for what in ("train", "encode", "decode"):
         peers = {
@@ -215,9 +227,9 @@ def quantiser(device: str) -> list[Row]:
     return compare("K 1024, D 256", "quantiser", lambda: ours(filled, x, key), calls)
 
 
-def vqmodel(device: str) -> list[Row]:
+def vqmodel(settings: list[str], device: str) -> list[Row]:
     """diffusers' VQModel with our grid of codes and about our width, reconstruction loss alone."""
-    config = configs.load([*WIDTH_64, "--config.loss.adversarial_weight=1e-9"])
+    config = configs.load([*settings, "--config.loss.adversarial_weight=1e-9"])
     images = random_images(config)
     ours = Ours(config, images)
     peer = diffusers.VQModel(
@@ -232,11 +244,13 @@ def vqmodel(device: str) -> list[Row]:
     ).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(peer.parameters(), lr=1e-4, fused=True)
     pixels = (torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1).to(device)
+    precision = autocast(config, device)
 
     def train() -> float:
         peer.train()
-        out = peer(pixels)
-        loss = (out.sample - pixels).abs().mean() + out.commit_loss.mean()
+        with precision():
+            out = peer(pixels)
+            loss = (out.sample - pixels).abs().mean() + out.commit_loss.mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -245,7 +259,8 @@ def vqmodel(device: str) -> list[Row]:
     @torch.inference_mode()
     def encode() -> int:
         peer.eval()
-        return int(peer.quantize(peer.encode(pixels).latents)[2][2].sum())
+        with precision():
+            return int(peer.quantize(peer.encode(pixels).latents)[2][2].sum())
 
     with torch.inference_mode():
         latents = peer.encode(pixels).latents
@@ -253,7 +268,8 @@ def vqmodel(device: str) -> list[Row]:
     @torch.inference_mode()
     def decode() -> float:
         peer.eval()
-        return peer.decode(latents).sample.sum().item()
+        with precision():
+            return peer.decode(latents).sample.sum().item()
 
     calls = {"train": train, "encode": encode, "decode": decode}
     rows = []
@@ -262,30 +278,42 @@ def vqmodel(device: str) -> list[Row]:
     return rows
 
 
+def run(study: str, dtype: str, device: str) -> list[Row]:
+    """Rows of one of STUDIES."""
+    tiny, width_64 = ([*case, f"--config.model.dtype={dtype}"] for case in (TINY, WIDTH_64))
+    match study:
+        case "tiny":
+            return systems("ah_vqvae:tiny", tiny, device)
+        case "width64":
+            return systems("width 64", width_64, device)
+        case "attention":
+            return attention("ah_vqvae:tiny", tiny) + attention("width 64", width_64)
+        case "quantiser":
+            return quantiser(device)
+        case _:
+            return vqmodel(width_64, device)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the rows here")
-    studies: dict[str, Callable[[], list[Row]]] = {
-        "tiny": lambda: systems("ah_vqvae:tiny", TINY, device),
-        "width64": lambda: systems("width 64", WIDTH_64, device),
-        "attention": lambda: attention("ah_vqvae:tiny", TINY) + attention("width 64", WIDTH_64),
-        "quantiser": lambda: quantiser(device),
-        "vqmodel": lambda: vqmodel(device),
-    }
-    parser.add_argument("--study", nargs="+", choices=studies, default=list(studies))
+    parser.add_argument("--dtype", choices=TOLERANCES, help="as in configs; bfloat16 on a GPU")
+    parser.add_argument("--study", nargs="+", choices=STUDIES, default=list(STUDIES))
     arguments = parser.parse_args()
     cpu.keep_memory()
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
+    dtype = arguments.dtype or ("float32" if device == "cpu" else "bfloat16")
     versions = {
         "device": device_in_words(parallel.make_mesh(1)),
         "jax": jax.__version__,
         "torch": torch.__version__,
+        "dtype": dtype,
     }
     print(" ".join(f"{name}: {value}" for name, value in versions.items()))
     print(f"{'case':<16}{'what':<11}{'peer':<36}{'ours ms':>9}{'peer ms':>9}{'ratio':>8}")
     rows: list[Row] = []
     for study in arguments.study:
-        rows += studies[study]()
+        rows += run(study, dtype, device)
         if arguments.json:
             arguments.json.write_text(json.dumps({**versions, "rows": rows}, indent=2) + "\n")
 

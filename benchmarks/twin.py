@@ -16,6 +16,11 @@ from torch import Tensor, nn
 LEAK, EPSILON, FRESH_USE = 0.1, 1e-5, 0.1
 
 
+def in_float32(x: Tensor) -> torch.autocast:
+    """Context for what stays in float32 on the device of `x`, as it does in ours."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def same_padding(x: Tensor, size: int, stride: int) -> Tensor:
     """Padding SAME of a strided 3x3 convolution on an even side: a row below, a column right."""
     return F.pad(x, (0, 1, 0, 1)) if size == 3 and stride == 2 else x
@@ -128,10 +133,11 @@ class PixelAttention(nn.Module):
         base = self.g1(x)
         queries, keys = base.flatten(2).transpose(1, 2), self.g2(x).flatten(2).transpose(1, 2)
         count, width = queries.shape[1:]
-        logits = queries.float() @ keys.float().transpose(1, 2)
+        with in_float32(x):
+            logits = queries.float() @ keys.float().transpose(1, 2)
         weights = torch.sigmoid(logits / width**0.5 - float(np.log(count)))
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1.0)
-        update = weights.to(keys.dtype) @ keys
+        update = weights @ keys
         return base + update.transpose(1, 2).reshape(base.shape)
 
 
@@ -163,7 +169,7 @@ class Quantizer(nn.Module):
         z = z.float()
         flat = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
         table = self.embedding.clone() if self.training else self.embedding
-        with torch.no_grad():
+        with torch.no_grad(), in_float32(z):
             norms = table.pow(2).sum(1)
             codes = torch.addmm(norms, flat, table.T, beta=1, alpha=-2).argmin(1)
             if self.training:
@@ -210,7 +216,7 @@ class Encoder(nn.Module):
         for level in range(self.levels, 0, -1):
             z = getattr(self, f"arens_{level - 1}")(base)
             if results:
-                upper = getattr(self, f"resize{level + 1}")(results[0][0].to(z.dtype))
+                upper = getattr(self, f"resize{level + 1}")(results[0][0])
                 z = torch.cat([upper, z], 1)
             if results or self.levels == 1:
                 z = getattr(self, f"combine{level}")(z)
@@ -249,8 +255,7 @@ class VQVAE(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images and the quantisation loss."""
         levels = self.encoder(images)
-        dtype = self.decoder.stem.weight.dtype
-        images = self.decoder(levels[0][0].to(dtype))
+        images = self.decoder(levels[0][0])
         return images, torch.stack([loss for _, _, loss in levels]).sum()
 
     def encode(self, images: Tensor) -> list[Tensor]:
@@ -258,8 +263,7 @@ class VQVAE(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Images from the codes of the finest level."""
-        vectors = self.encoder.quantizers_0.embedding[codes].permute(0, 3, 1, 2)
-        return self.decoder(vectors.to(self.decoder.stem.weight.dtype))
+        return self.decoder(self.encoder.quantizers_0.embedding[codes].permute(0, 3, 1, 2))
 
 
 class Discriminator(nn.Module):
@@ -281,10 +285,15 @@ class Discriminator(nn.Module):
 
 
 class Trainer:
-    """Both players and their optimisers; `step` is one training step."""
+    """Both players and their optimisers; `step` is one training step.
 
-    def __init__(self, config: Any, vqvae: VQVAE, discriminator: Discriminator) -> None:
-        self.vqvae, self.discriminator = vqvae, discriminator
+    `autocast` makes the context in which forward passes run.
+    """
+
+    def __init__(
+        self, config: Any, vqvae: VQVAE, discriminator: Discriminator, autocast: Any
+    ) -> None:
+        self.vqvae, self.discriminator, self.autocast = vqvae, discriminator, autocast
         self.weight, self.decay = config.loss.adversarial_weight, config.optim.ema_decay
         betas = (config.optim.b1, config.optim.b2)
         rates = config.optim.learning_rate, config.optim.discriminator_learning_rate
@@ -301,21 +310,22 @@ class Trainer:
     def objective(self, images: Tensor, pixel_variance: float) -> tuple[Tensor, Tensor]:
         """The generator's loss, and its images."""
         outputs, quantization = self.vqvae(images)
-        mae = (outputs - images.float()).abs().mean()
+        mae = (outputs - images).abs().mean()
         self.discriminator.requires_grad_(False)
-        adversarial = F.softplus(-self.discriminator(outputs.to(images.dtype))).mean()
+        adversarial = F.softplus(-self.discriminator(outputs)).mean()
         self.discriminator.requires_grad_(True)
         return mae / pixel_variance + quantization + self.weight * adversarial, outputs
 
     def judgement(self, images: Tensor, outputs: Tensor) -> Tensor:
         """The discriminator's loss."""
         real = self.discriminator(images)
-        fake = self.discriminator(outputs.detach().to(images.dtype))
+        fake = self.discriminator(outputs.detach())
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
     def step(self, images: Tensor, pixel_variance: float) -> Tensor:
-        loss, outputs = self.objective(images, pixel_variance)
-        judgement = self.judgement(images, outputs)
+        with self.autocast():
+            loss, outputs = self.objective(images, pixel_variance)
+            judgement = self.judgement(images, outputs)
         for optimizer, value in zip(self.optimizers, (loss, judgement), strict=True):
             optimizer.zero_grad(set_to_none=True)
             value.backward()
