@@ -24,7 +24,7 @@ OPTIONS_OF_INFERENCE = {"xla_cpu_experimental_onednn_custom_call": True}
 OPTIONS_TO_RUN_ONCE = {"xla_backend_optimization_level": 0}
 KNOWN_TO = (0, 13)  # JAX below this version knows the options, which are experimental
 # Parameters of glibc's mallopt, from its malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def compiler_options(use: Literal["training", "inference", "once"] = "training") -> dict[str, Any]:
@@ -50,15 +50,18 @@ def _cached() -> bool:
 
 
 def keep_memory() -> None:
-    """Lets this process keep the memory that it frees, where JAX runs on a CPU under glibc.
+    """Lets this process keep the memory that it frees, where JAX runs on a CPU under glibc. To be
+    called before JAX looks for devices.
 
     Every call of a compiled program asks for its temporary memory afresh and gives it back. Large
-    requests then are new pages of the system, each of which costs a fault at its first touch. Only
-    for programs of our own: it is a setting of the whole process.
+    requests then are new pages of the system, each of which costs a fault at its first touch. So
+    they are to come from the heap, which is not to shrink. Only the main thread's heap can grow as
+    far, so programs run in the thread that calls them. Only for programs of our own: these are
+    settings of the whole process.
     """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.default_backend() != "cpu" or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(M_ARENA_MAX, 1)  # one heap, from which any thread's requests are met
     libc.mallopt(M_MMAP_MAX, 0)  # no request is a mapping of its own
-    libc.mallopt(M_TRIM_THRESHOLD, -1)  # and the heap does not shrink
+    libc.mallopt(M_TRIM_THRESHOLD, -1)
