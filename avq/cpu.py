@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import jax
 
-# XLA gives convolutions to a library that is slower at them than XLA's own code; matrix products
-# and sums, at which that library is good, stay with it.
+# XLA gives convolutions to a library that is slower at their weight gradients than XLA's own code;
+# matrix products and sums, at which that library is good, stay with it.
 OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
