@@ -1,6 +1,7 @@
 """Configs: loading a file of `configs/`, checking it, keeping it with a run."""
 
 import difflib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,45 @@ FREE_ON_RESUME = (
     "data.workers",
     "data.max_rejected",
 )
+# What numbers, alone or in tuples, may be. What depends on other values is refused elsewhere.
+COUNTS = (
+    "train.log_every",
+    "train.eval_every",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "model.levels",
+    "model.codes",
+    "model.latent_dim",
+    "model.base_filters",
+    "model.aren_filters",
+    "model.decoder_filters",
+    "model.attention_dim",
+    "discriminator.filters",
+    "discriminator.strides",
+)
+NOT_NEGATIVE = (
+    "train.steps",
+    "checkpoint.keep_best",
+    "data.workers",
+    "model.encoder_blocks",
+    "model.decoder_blocks",
+    "model.commitment",
+    "loss.adversarial_weight",
+    "loss.adversarial_start",
+    "optim.learning_rate",
+    "optim.discriminator_learning_rate",
+    "optim.warmup",
+    "optim.skip_nonfinite",
+)
+SHARES = (
+    "data.split",
+    "data.min_crop",
+    "data.max_rejected",
+    "model.codebook_decay",
+    "optim.b1",
+    "optim.b2",
+    "optim.ema_decay",
+)
 
 
 def load(arguments: Sequence[str]) -> ConfigDict:
@@ -32,7 +72,7 @@ def load(arguments: Sequence[str]) -> ConfigDict:
 
     Raises:
         InputError: for a missing file, an unknown variant or key (with the nearest known one), or a
-            value of the wrong type.
+            value of the wrong type or out of its range.
     """
     spec = next((a.split("=", 1)[1] for a in arguments if a.startswith("--config=")), "")
     path = Path(spec.split(":", 1)[0])
@@ -55,7 +95,23 @@ def load(arguments: Sequence[str]) -> ConfigDict:
         sys.path.remove(root)
     if rest:
         raise InputError(f"unknown argument {rest[0]!r}. {_advice(rest[0], plain)}")
+    values = flatten(config.to_dict())
+    _require_within(values, COUNTS, 1.0, math.inf, "at least 1")
+    _require_within(values, NOT_NEGATIVE, 0.0, math.inf, "not negative")
+    _require_within(values, SHARES, 0.0, 1.0, "between 0 and 1")
     return config
+
+
+def _require_within(
+    values: dict[str, Any], keys: Sequence[str], low: float, high: float, words: str
+) -> None:
+    for key in keys:
+        value = values.get(key, low)  # a config of one's own may have fewer
+        for number in value if isinstance(value, list) else [value]:
+            if not low <= number <= high:
+                raise InputError(f"{key}={value} is out of range: has to be {words}.")
+            if isinstance(value, list) and not isinstance(number, int):
+                raise InputError(f"{key}={value} has to be of whole numbers.")
 
 
 def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, list[str]]:

@@ -57,6 +57,29 @@ def test_value_of_the_wrong_type_is_refused_with_key_and_value(setting, value):
     assert value in message
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("train.eval_every", "0", "at least 1"),
+        ("model.levels", "0", "at least 1"),
+        ("model.base_filters", "(0, 4)", "at least 1"),
+        ("model.base_filters", "(4, 4.5)", "whole numbers"),
+        ("optim.learning_rate", "-1.0", "not negative"),
+        ("optim.ema_decay", "1.5", "between 0 and 1"),
+        ("optim.ema_decay", "nan", "between 0 and 1"),
+    ],
+)
+def test_value_out_of_its_range_is_refused_with_what_it_has_to_be(setting, value, words):
+    message = refusal(AH, f"--config.{setting}={value}")
+    assert setting in message
+    assert words in message
+
+
+def test_every_range_is_of_a_value_that_there_is():
+    known = config.flatten(config.load([AH]).to_dict())
+    assert known.keys() >= {*config.COUNTS, *config.NOT_NEGATIVE, *config.SHARES}
+
+
 def test_unknown_variant_is_refused_with_the_known_ones():
     assert "unknown variant 'huge'; there are: paper, tiny" in refusal(f"{AH}:huge")
 
