@@ -92,11 +92,16 @@ def train_step(
         state.step + 1, generator, players.get("discriminator"), ema, state.rng, state.skipped
     )
     if objective.skip_nonfinite:
-        finite = jnp.all(jnp.isfinite(jnp.stack([v for v in metrics.values() if v.ndim == 0])))
-        before = replace(state, step=state.step + 1, skipped=state.skipped + 1)
-        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+        after = _if_finite(state, after, metrics)
         metrics["skipped"] = after.skipped
     return after, metrics
+
+
+def _if_finite(state: TrainState, after: TrainState, metrics: Metrics) -> TrainState:
+    """`after` if every scalar is finite, else `state` with one step more, and that one skipped."""
+    finite = jnp.all(jnp.isfinite(jnp.stack([v for v in metrics.values() if v.ndim == 0])))
+    before = replace(state, step=state.step + 1, skipped=state.skipped + 1)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
 
 
 def _update(player: Player, gradients: Any, model_state: dict[str, Any], optimizer: Any) -> Player:
