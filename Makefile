@@ -32,4 +32,4 @@ format: .venv/tested
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv dist

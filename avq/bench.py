@@ -1,4 +1,4 @@
-"""What a config costs on this machine: time, speed, operations, memory."""
+"""Cost of a config on this machine: time, speed, operations, memory."""
 
 import os
 import platform
@@ -15,30 +15,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, UInt8
 
 from avq import cpu, parallel
-from avq.config import refused_values
-from avq.data.dataset import Readable
+from avq.data.dataset import ImageSet
 from avq.data.pipeline import BATCHES_AHEAD, prefetch, train_batches
+from avq.data.settings import Data
 from avq.data.sources import open_splits
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float
+from avq.program import matrix_flops
+from avq.settings import construct
+from avq.tasks import make_task
 from avq.train.interval import Interval
-from avq.train.loop import check
-from avq.train.system import System, build, make_step
+from avq.train.loop import compile_step, optimizers_of, require_runnable
+from avq.train.state import init_state
+from avq.train.step import StepMetrics
+from avq.train.task import Batch, Task
 
 Report = dict[str, Any]
-
-PIXEL_VARIANCE = 0.3  # any value costs the same; measuring the pixels would cost a wait
 
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of repeated calls: median, and the quarter of them below and above."""
+    """Milliseconds of repeated calls: median, lower and upper quartile."""
 
     median: float
     lower: float
@@ -46,7 +47,7 @@ class Times:
 
 
 def time_calls(call: Callable[[], Any], *, runs: int = 10, warm_up: int = 2) -> Times:
-    """Times calls one by one, each until its result is there, after `warm_up` that do not count."""
+    """Times calls one by one, each until its result is ready, after `warm_up` untimed ones."""
     for _ in range(warm_up):
         jax.block_until_ready(call())
     times = []
@@ -58,48 +59,49 @@ def time_calls(call: Callable[[], Any], *, runs: int = 10, warm_up: int = 2) -> 
     return Times(median, lower, upper)
 
 
-def bench(config: Any, runs: int = 10, say: Callable[[str], object] = lambda stage: None) -> Report:
-    """Measures training, encoding and decoding of a config, as `avq bench --json` names it.
+def bench(
+    config: Any, runs: int = 10, on_stage: Callable[[str], object] = lambda stage: None
+) -> Report:
+    """Measures training, encoding and decoding of a config; keys are those of `avq bench --json`.
 
-    Where the config names no data, the embedded photographs stand in.
+    A config without data is measured on the embedded photographs.
 
     Args:
         config: as for training; its devices share the batch.
         runs: timed calls of each kind, at least 2.
-        say: called with every stage as it begins.
+        on_stage: called with the name of every stage as it begins.
 
     Raises:
         InputError: for what training refuses.
     """
-    system, mesh = checked(config)
-    data = config.data.copy_and_resolve_references()
-    data.path = data.path or "photographs"
-    batches = train_batches(Readable(open_splits(data)["train"]), data, seed=config.seed)
-    say("compiling the training step")
-    training = Training(config, system, mesh)
-    say("timing training")
-    report = description(config, mesh) | {"data": data.path} | training.measure(batches[0], runs)
-    say("stepping through the data")
+    task, mesh = runnable_task(config)
+    path = config.data.path or "photographs"
+    data = construct(Data, config.data.to_dict() | {"path": path})
+    batches = train_batches(ImageSet(open_splits(data)["train"]), data, seed=task.seed)
+    on_stage("compiling the training step")
+    training = Training(task, mesh, batches[0])
+    on_stage("timing training")
+    report = environment(config, mesh) | {"data": path} | training.measure(runs)
+    on_stage("stepping through the data")
     report["data_wait"] = data_wait(training, batches, runs)
-    report |= _uses(training, batches[0], runs, say)
-    say("timing a matrix product")
+    report |= _inference_speeds(training, runs, on_stage)
+    on_stage("timing a matrix product")
     report["matmul_flops"] = matmul_flops(mesh, config.model.dtype, runs)
     report["peak_share"] = report["achieved_flops"] / report["matmul_flops"]
     return report
 
 
-def checked(config: Any) -> tuple[System, Mesh]:
-    """What a config describes, and the devices that it runs on.
+def runnable_task(config: Any) -> tuple[Task, Mesh]:
+    """The task of a config, and the devices that it runs on.
 
     Raises:
         InputError: for what training refuses.
     """
-    with refused_values("config"):
-        system = build(config)
-    return system, check(config, system)
+    task = make_task(config)
+    return task, require_runnable(task, optimizers_of(task))
 
 
-def description(config: Any, mesh: Mesh) -> Report:
+def environment(config: Any, mesh: Mesh) -> Report:
     """Machine, versions and sizes, without which the numbers mean nothing."""
     return {
         "device": device_in_words(mesh),
@@ -112,46 +114,65 @@ def description(config: Any, mesh: Mesh) -> Report:
     }
 
 
+def trace_step(task: Task, mesh: Mesh, batch: Mapping[str, np.ndarray]) -> jax.stages.Traced:
+    """The traced training step of a task. No training state is allocated.
+
+    Args:
+        task: what is trained.
+        mesh: the devices that share a batch.
+        batch: gives shapes and types of a global batch.
+    """
+    optimizers = optimizers_of(task)
+    state = jax.eval_shape(partial(init_state, task, task.seed, optimizers))
+    everywhere, split = parallel.replicated(mesh), NamedSharding(mesh, P(parallel.AXIS))
+    step = compile_step(task, optimizers, mesh)
+    traced: jax.stages.Traced = step.trace(
+        _shapes(state, everywhere), _shapes(task.frozen(), everywhere), _shapes(batch, split)
+    )
+    return traced
+
+
+def _shapes(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+
 class Training:
-    """A config's training step, compiled for its devices, and the state that it updates.
+    """A task's training step, compiled for its devices, and the state that it updates.
 
     Attributes:
-        system: modules and optimisers.
+        task: what is trained.
         mesh: the devices.
-        batch_size: over all devices.
-        compiled: the step, as XLA's program for them.
+        batch: on the devices; `measure` trains on it again and again.
         state: after the steps so far.
-        compile_s: seconds to trace and compile the step; no cache is asked.
-        flops_per_image: see `matrix_flops`; of both players.
+        frozen: see `avq.train.task.Task.frozen`.
+        compiled: XLA's program of the step.
+        compile_s: seconds to trace and compile the step, without the compilation cache.
+        flops_per_image: see `avq.program.matrix_flops`; of all players.
     """
 
-    def __init__(self, config: Any, system: System, mesh: Mesh) -> None:
-        self.system, self.mesh, self.batch_size = system, mesh, config.data.batch_size
-        size = config.data.image_size
-        init = partial(system.init, config.seed, size)
-        self.state = parallel.everywhere(init, mesh)
-        batch = jax.ShapeDtypeStruct(
-            (self.batch_size, size, size, 3),
-            jnp.uint8,
-            sharding=NamedSharding(mesh, P(parallel.AXIS)),
-        )
-        step: Any = parallel.compile_step(make_step(system, config, PIXEL_VARIANCE), mesh)
+    def __init__(self, task: Task, mesh: Mesh, batch: Mapping[str, np.ndarray]) -> None:
+        self.task, self.mesh = task, mesh
+        self.batch = parallel.shard_batch(batch, mesh)
+        init = partial(init_state, task, task.seed, optimizers_of(task))
+        self.state = parallel.init_replicated(init, mesh)
+        self.frozen = jax.device_put(dict(task.frozen()), parallel.replicated(mesh))
         with without_compilation_cache():
             began = time.perf_counter()
-            traced = step.trace(self.state, batch)
+            traced = trace_step(task, mesh, batch)
             self.compiled = traced.lower().compile()
             self.compile_s = time.perf_counter() - began
-        self.flops_per_image = matrix_flops(traced.jaxpr.jaxpr) / self.batch_size
+        self.flops_per_image = matrix_flops(traced.jaxpr.jaxpr) / task.batch_size
 
-    def step(self, images: UInt8[Array, "b s s 3"]) -> Any:
-        """The next step; returns its metrics."""
-        self.state, metrics = self.compiled(self.state, images)
+    def step(self, batch: Batch | None = None) -> StepMetrics:
+        """Trains one step, on `self.batch` where no other is given."""
+        batch = self.batch if batch is None else batch
+        metrics: StepMetrics
+        self.state, metrics = self.compiled(self.state, self.frozen, batch)
         return metrics
 
-    def measure(self, images: UInt8[np.ndarray, "b s s 3"], runs: int) -> Report:
-        """Time, operations and memory of the step, on the same batch again and again."""
-        batch = parallel.place(images, self.mesh)
-        train = speed(time_calls(lambda: self.step(batch), runs=runs), self.batch_size, "step_ms")
+    def measure(self, runs: int) -> Report:
+        """Time, operations and memory of the step."""
+        train = speed(time_calls(self.step, runs=runs), self.task.batch_size, "step_ms")
         return {
             "compile_s": self.compile_s,
             "train": train,
@@ -161,16 +182,16 @@ class Training:
         }
 
     def peak_memory(self) -> int:
-        """Bytes on the fullest device: since the process began where the backend keeps count, else
-        what the compiled step asks for.
+        """Peak bytes on the fullest device: since the process began where the backend keeps count,
+        otherwise what the compiled step asks for.
         """
         counts = [device.memory_stats() or {} for device in self.mesh.devices.flat]
         peaks = [count["peak_bytes_in_use"] for count in counts if "peak_bytes_in_use" in count]
         if peaks:
-            return max(peaks)
-        needs = self.compiled.memory_analysis()
+            return int(max(peaks))
+        needs: Any = self.compiled.memory_analysis()
         kept = needs.argument_size_in_bytes + needs.output_size_in_bytes
-        return kept + needs.temp_size_in_bytes - needs.alias_size_in_bytes
+        return int(kept + needs.temp_size_in_bytes - needs.alias_size_in_bytes)
 
 
 def speed(times: Times, batch_size: int, name: str = "ms") -> Report:
@@ -186,7 +207,7 @@ def speed(times: Times, batch_size: int, name: str = "ms") -> Report:
 def data_wait(training: Training, batches: Any, steps: int) -> float:
     """Share of time spent waiting for data, 0..1, when stepping through batches as training does.
 
-    What was made ahead before the first step does not count.
+    Batches that were prefetched before the first step do not count.
     """
     stream, interval = prefetch(batches, 0), Interval(0)
     try:
@@ -194,108 +215,50 @@ def data_wait(training: Training, batches: Any, steps: int) -> float:
             if done == BATCHES_AHEAD:
                 interval.restart()
             with interval.waiting():
-                images = next(stream)
-            interval.add(training.step(parallel.place(images, training.mesh)))
-        return interval.summary(steps, training.batch_size)["train/data_wait"]
+                batch = next(stream)
+            interval.add(training.step(parallel.shard_batch(batch, training.mesh)))
+        return float(interval.summary(training.task.batch_size)["train/data_wait"])
     finally:
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
 
 
-def _uses(
-    training: Training,
-    images: UInt8[np.ndarray, "b s s 3"],
-    runs: int,
-    say: Callable[[str], object],
-) -> Report:
+def _inference_speeds(training: Training, runs: int, on_stage: Callable[[str], object]) -> Report:
     """Speed of encoding and decoding, with the averaged parameters."""
-    model: Any = training.system.vqvae
-    variables = training.state.ema_variables()
+    task: Any = training.task
+    model, size = task.model, task.batch_size
+    variables = training.state.averaged_variables(task.averaged)
     split = NamedSharding(training.mesh, P(parallel.AXIS))
     options = cpu.compiler_options("inference")
     compiled = partial(jax.jit, out_shardings=split, compiler_options=options)
     encode = compiled(partial(model.apply, method=VQVAE.encode))
     decode = compiled(partial(model.apply, method=VQVAE.decode))
-    pixels = to_float(parallel.place(images, training.mesh))
-    say("timing encoding")
+    pixels = to_float(training.batch["image"])
+    on_stage("timing encoding")
     encoding = time_calls(lambda: encode(variables, pixels), runs=runs)
     codes = encode(variables, pixels)
-    say("timing decoding")
+    on_stage("timing decoding")
     decoding = time_calls(lambda: decode(variables, codes), runs=runs)
-    return {
-        "encode": speed(encoding, training.batch_size),
-        "decode": speed(decoding, training.batch_size),
-    }
+    return {"encode": speed(encoding, size), "decode": speed(decoding, size)}
 
 
 def matmul_flops(mesh: Mesh, dtype: str, runs: int) -> float:
-    """FLOP/s of a large square matrix product, one on each device: what can be had at best."""
+    """FLOP/s of a large square matrix product on each device: the practical peak."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     numbers = np.random.default_rng(0).standard_normal((mesh.size * side, side), np.float32)
-    rows = parallel.place(numbers.astype(jnp.dtype(dtype)), mesh)
+    rows = parallel.shard_batch(numbers.astype(jnp.dtype(dtype)), mesh)
     part = P(parallel.AXIS)
     product = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=part, out_specs=part))
     seconds = time_calls(lambda: product(rows), runs=runs).median / 1e3
     return mesh.size * 2 * side**3 / seconds
 
 
-def matrix_flops(program: Jaxpr) -> float:
-    """FLOPs of a program's matrix products and convolutions, over all devices.
-
-    XLA's own analysis of a whole program counts the body of a loop once, and what is split over
-    devices for one of them; so it is only asked about single operations here. Every branch of a
-    condition counts. Nothing else counts: it is no work for matrix units.
-    """
-    return sum(times * flops(operation) for operation, times, _ in operations(program))
-
-
-def flops(operation: JaxprEqn) -> float:
-    """FLOPs of a matrix product or a convolution, once; 0 for any other operation."""
-    if operation.primitive.name not in ("dot_general", "conv_general_dilated"):
-        return 0.0
-    arrays: Any = [v.aval for v in operation.invars]
-    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
-    alone = jax.jit(partial(operation.primitive.bind, **operation.params))
-    costs: Any = alone.lower(*shapes).cost_analysis()
-    return costs["flops"]
-
-
-def operations(
-    program: Jaxpr, times: int = 1, scope: str = ""
-) -> Iterator[tuple[JaxprEqn, int, str]]:
-    """Every operation of a program, how often it runs over all devices, and the names of the
-    modules that it was traced in.
-    """
-    for equation in program.eqns:
-        name, params = equation.primitive.name, equation.params
-        names = f"{scope}/{equation.source_info.name_stack}"
-        yield equation, times, names
-        for part in _programs_in(params):
-            yield from operations(part, times * _repeats(name, params), names)
-
-
-def _repeats(name: str, params: Mapping[str, Any]) -> int:
-    """How often what is inside an operation runs."""
-    if name == "scan":
-        return params["length"]
-    return params["mesh"].size if name == "shard_map" else 1
-
-
-def _programs_in(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
-    for value in params.values():
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, ClosedJaxpr):
-                yield part.jaxpr
-            elif isinstance(part, Jaxpr):
-                yield part
-
-
 @contextmanager
 def without_compilation_cache() -> Iterator[None]:
-    """Whatever is compiled inside is compiled afresh, and not kept on disk."""
+    """Compiles afresh inside the context, and keeps nothing on disk."""
     settings: Any = jax.config
     before = settings.jax_enable_compilation_cache
     settings.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX looks at the setting once
+    compilation_cache.reset_cache()  # JAX reads the setting once
     try:
         yield
     finally:
@@ -317,7 +280,7 @@ def device_in_words(mesh: Mesh) -> str:
 
 
 def as_table(report: Report) -> str:
-    """The report for people to read."""
+    """The report as text."""
     train, size = report["train"], report["image_size"]
     rows = [
         ("device", report["device"]),

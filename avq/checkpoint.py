@@ -1,37 +1,48 @@
-"""How a run lies on disk: `config.json`, `dataset.json`, and `checkpoints/<step>/` written by
-Orbax.
-"""
+"""A run's checkpoints: `checkpoints/<step>/`, written by Orbax."""
 
+import dataclasses
 import logging
+import math
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
-from avq.config import module_fields
 from avq.errors import InputError
-from avq.hosts import first
-from avq.json_files import read_json
-from avq.models.vqvae import VQVAE
+from avq.hosts import is_main_process
+from avq.settings import setting
 
-CONFIG, DATASET, CHECKPOINTS, DAMAGED = "config.json", "dataset.json", "checkpoints", "damaged"
+CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
+Best = tuple[str, Literal["max", "min"]]
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Checkpointing:
+    """Settings of checkpoints."""
+
+    every: int = setting(2_000, "steps between checkpoints", low=1, free=True)
+    keep: int = setting(3, "newest checkpoints to keep", low=1, free=True)
+    keep_best: int = setting(
+        1, "checkpoints to keep beside them, the best in evaluation", low=0, before=0, free=True
+    )
+
+
 class NotSaved(Exception):
-    """A checkpoint could not be written; the message says why, and what is left."""
+    """A checkpoint could not be written; the message names the cause and the newest one on disk."""
 
 
 class Damaged(Exception):
-    """A checkpoint that does not read back as it was written."""
+    """A checkpoint whose arrays are not those that were written."""
 
 
 class Checkpoints:
@@ -44,21 +55,34 @@ class Checkpoints:
     Args:
         run: its folder.
         keep: how many of the newest to keep.
-        keep_best: how many of those with the highest PSNR to keep beside them.
+        keep_best: how many of those with the best measure to keep beside them.
+        best: the measure, and whether its maximum or its minimum is best.
         read_only: nothing is saved or cleaned up.
     """
 
     def __init__(
-        self, run: Path, keep: int | None = None, keep_best: int = 0, read_only: bool = False
+        self,
+        run: Path,
+        keep: int | None = None,
+        keep_best: int = 0,
+        best: Best = ("", "max"),
+        read_only: bool = False,
     ) -> None:
-        self._run = run
-        best = preservation.BestN(
-            get_metric_fn=_psnr, n=keep_best, keep_checkpoints_without_metrics=False
+        self._run, self._measure = run, best[0]
+        sign = 1 if best[1] == "max" else -1
+
+        def rank(measures: Mapping[str, float]) -> float:
+            # Orbax ranks NaN above every number.
+            value = sign * measures[best[0]]
+            return value if math.isfinite(value) else -math.inf
+
+        best_n = preservation.BestN(
+            get_metric_fn=rank, n=keep_best, keep_checkpoints_without_metrics=False
         )
         newest = preservation.LatestN(keep)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=preservation.AnyPreservationPolicy([newest, best]),
-            best_fn=_psnr,  # without it, Orbax keeps no measures
+            preservation_policy=preservation.AnyPreservationPolicy([newest, best_n]),
+            best_fn=rank,  # without it, Orbax keeps no measures
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
@@ -73,11 +97,13 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, kind: Any, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _: object, __: TracebackType | None
+    ) -> None:
         try:
             self._manager.close()
         except Exception as error:
-            if kind is None:  # else the first error is the one to tell
+            if kind is None:  # else the first error is the one to report
                 raise self._not_saved(error) from error
 
     def steps(self) -> list[int]:
@@ -87,10 +113,11 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Step of the newest checkpoint that is whole on disk, or None."""
         self._manager.reload()
-        return self._manager.latest_step()
+        newest: int | None = self._manager.latest_step()
+        return newest
 
     def save(
-        self, step: int, state: Any, config: dict[str, Any], psnr: float | None = None
+        self, step: int, state: Any, config: Mapping[str, Any], measure: float | None = None
     ) -> None:
         """Begins to save; returns once the state may be donated. A saved step is left as it is.
 
@@ -98,7 +125,7 @@ class Checkpoints:
             step: that the state is of.
             state: a tree of arrays.
             config: of the run.
-            psnr: where the state was evaluated.
+            measure: the measure that ranks checkpoints, where the state was evaluated.
 
         Raises:
             NotSaved: when this one, or the one before, could not be written.
@@ -107,10 +134,10 @@ class Checkpoints:
             return
         items = {
             "state": ocp.args.PyTreeSave(state),
-            "config": ocp.args.JsonSave(config),
+            "config": ocp.args.JsonSave(dict(config)),
             "checksums": ocp.args.JsonSave(checksums(state)),
         }
-        measures = None if psnr is None else {"psnr": psnr}
+        measures = None if measure is None else {self._measure: measure}
         try:
             # Forced, or Orbax leaves a step out while it still writes the one before.
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=measures, force=True)
@@ -118,7 +145,7 @@ class Checkpoints:
             raise self._not_saved(error) from error
 
     def wait(self) -> None:
-        """Waits until what was begun to be saved is whole on disk.
+        """Waits until every checkpoint begun is whole on disk.
 
         Raises:
             NotSaved: when it could not be written.
@@ -132,25 +159,33 @@ class Checkpoints:
         kept = self.latest()
         return NotSaved(
             f"could not save to {str(self._run / CHECKPOINTS)!r}: {_one_line(error)} When that is "
-            f"mended, the same command goes on from step {kept or 0}, the newest that is saved."
+            f"mended, the same command continues from step {kept or 0}, the newest that is saved."
         )
 
     def restore_newest(self, target: Any) -> tuple[int, Any]:
-        """Step and state of the newest checkpoint. One that is damaged is moved out of the way, to
+        """Step and state of the newest checkpoint that can be read. A damaged one is moved to
         `damaged/`, with a warning, and the one before it taken.
 
         Args:
-            target: a tree of `jax.ShapeDtypeStruct` that says structure, types and shardings.
+            target: the state as `jax.ShapeDtypeStruct`s, with structure, types and shardings.
 
         Raises:
             InputError: when there is none that can be read.
         """
-        restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-        found = self._newest(lambda step: self._restore(step, target, restore_args))
+        newest, state = self._newest(lambda step: self._restore_as(step, target))
         for step in self.steps():
-            if step > found[0]:
+            if step > newest:
                 self._move_away(step)
-        return found
+        return newest, state
+
+    def _restore_as(self, step: int, target: Any) -> Any:
+        names = set(self._manager.item_metadata(step)["state"].tree)
+        if not _has_players_beside_step(names):
+            return self._restore(step, target, ocp.checkpoint_utils.construct_restore_args(target))
+        parts = {f.name: getattr(target, f.name) for f in dataclasses.fields(target)}
+        item = dict.fromkeys(names) | parts.pop("players") | parts
+        restored = self._restore(step, item, ocp.checkpoint_utils.construct_restore_args(item))
+        return type(target)(**_with_players(restored))
 
     def _newest(
         self, restore: Callable[[int], Any], steps: list[int] | None = None
@@ -158,13 +193,13 @@ class Checkpoints:
         damage = {}
         for step in reversed(self.steps() if steps is None else steps):
             try:
-                found = step, restore(step)
-            except Exception as error:  # whatever Orbax, or the storage below it, stumbles over
+                restored = restore(step)
+            except Exception as error:  # whatever Orbax, or the storage below it, raises
                 damage[step] = _one_line(error)
                 continue
             for passed, reason in damage.items():
                 log.warning("checkpoint %d is damaged, %d is taken. %s", passed, step, reason)
-            return found
+            return step, restored
         if not damage:
             raise InputError(f"{str(self._run)!r} has no checkpoint yet. Train it further.")
         passed, reason = next(iter(damage.items()))
@@ -174,7 +209,7 @@ class Checkpoints:
         )
 
     def _move_away(self, step: int) -> None:
-        if first():
+        if is_main_process():
             (self._run / DAMAGED).mkdir(exist_ok=True)
             target, n = self._run / DAMAGED / str(step), 1
             while target.exists():
@@ -199,21 +234,38 @@ class Checkpoints:
     def _restore_arrays(self, step: int) -> Any:
         tree = self._manager.item_metadata(step)["state"].tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return self._restore(step, tree, as_numpy)
+        state = self._restore(step, tree, as_numpy)
+        return _with_players(state) if _has_players_beside_step(state) else state
 
     def _restore(self, step: int, item: Any, restore_args: Any) -> Any:
         state = ocp.args.PyTreeRestore(item=item, restore_args=restore_args)
         args = ocp.args.Composite(state=state, checksums=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=args)
-        found = checksums(restored["state"])
-        wrong = [name for name, sum_ in restored["checksums"].items() if found.get(name) != sum_]
-        if wrong or len(found) != len(restored["checksums"]):
+        sums = checksums(restored["state"])
+        wrong = [name for name, sum_ in restored["checksums"].items() if sums.get(name) != sum_]
+        if wrong or len(sums) != len(restored["checksums"]):
             raise Damaged(f"{', '.join(wrong[:3]) or 'its list of arrays'} is not what was saved")
         return restored["state"]
 
 
-def _psnr(measures: dict[str, float]) -> float:
-    return measures["psnr"]
+# Checkpoints of runs of format 1 hold every player beside the step, and None for an absent one.
+_BESIDE_PLAYERS = {"step", "ema", "rng", "skipped"}
+
+
+def _has_players_beside_step(names: Iterable[str]) -> bool:
+    return set(names) >= _BESIDE_PLAYERS and "players" not in names
+
+
+def _with_players(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a checkpoint of format 1 in the layout of today."""
+    players = {
+        name: player
+        for name, player in state.items()
+        if name not in _BESIDE_PLAYERS
+        and (isinstance(player, Mapping) or dataclasses.is_dataclass(player))
+    }
+    others = {name: part for name, part in state.items() if name in _BESIDE_PLAYERS}
+    return {**others, "players": players}
 
 
 def checksums(state: Any) -> dict[str, int]:
@@ -226,53 +278,10 @@ def checksums(state: Any) -> dict[str, int]:
 
 
 def _one_line(error: Exception) -> str:
-    """The system's own words where there are some in what the storage reports, else its start."""
+    """The operating system's message if the error carries one, else its first line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + "."
     text = str(error) or "no reason given"
     if system := re.search(r"([^:]+) \[os_error_code", text):
         return system[1].strip() + "."
     return f"{type(error).__name__}: {text.splitlines()[0][:150]}".rstrip(" .:") + "."
-
-
-@dataclass
-class TrainedModel:
-    """What a run is for those who only use it.
-
-    Attributes:
-        model: the module.
-        variables: averaged parameters and batch statistics, codebooks.
-        config: the run's.
-        dataset: the content of `dataset.json`.
-        step: of the checkpoint.
-    """
-
-    model: VQVAE
-    variables: dict[str, Any]
-    config: dict[str, Any]
-    dataset: dict[str, Any]
-    step: int
-
-
-def load_model(run: str | Path, step: int | None = None) -> TrainedModel:
-    """Restores the averaged generator of a run from its newest checkpoint that can be read, or that
-    of `step`.
-
-    Raises:
-        InputError: when the folder holds no run, or no such checkpoint.
-    """
-    run = Path(run)
-    config, dataset = read_json(run / CONFIG), read_json(run / DATASET)
-    if config is None or dataset is None:
-        missing = CONFIG if config is None else DATASET
-        raise InputError(
-            f"{str(run)!r} is not a run: no {missing} in it. Give the --workdir of a training run."
-        )
-    with Checkpoints(run, read_only=True) as checkpoints:
-        step, state = checkpoints.restore_arrays(step)
-    variables = {
-        "params": state["vqvae"]["params"],
-        **state["vqvae"]["model_state"],
-        **state["ema"],
-    }
-    return TrainedModel(VQVAE(**module_fields(config["model"])), variables, config, dataset, step)

@@ -1,9 +1,7 @@
-"""Configs: loading a file of `configs/`, checking it, keeping it with a run."""
+"""Configs: finding and loading a file, checking it against its settings, keeping it with a run."""
 
 import difflib
-import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,110 +10,93 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from avq.errors import InputError
+from avq.json_files import read_json, write_json
+from avq.settings import require_valid, settings_of
 
-# What may differ when a run is resumed: how long it goes on, and what is written or used along the
-# way.
-FREE_ON_RESUME = (
-    "train.steps",
-    "train.log_every",
-    "train.eval_every",
-    "checkpoint.",
-    "optim.skip_nonfinite",
-    "parallel.",
-    "data.workers",
-    "data.max_rejected",
-)
-# What numbers, alone or in tuples, may be. What depends on other values is refused elsewhere.
-COUNTS = (
-    "train.log_every",
-    "train.eval_every",
-    "checkpoint.every",
-    "checkpoint.keep",
-    "model.levels",
-    "model.codes",
-    "model.latent_dim",
-    "model.base_filters",
-    "model.aren_filters",
-    "model.decoder_filters",
-    "model.attention_dim",
-    "discriminator.filters",
-    "discriminator.strides",
-)
-NOT_NEGATIVE = (
-    "train.steps",
-    "checkpoint.keep_best",
-    "data.workers",
-    "model.encoder_blocks",
-    "model.decoder_blocks",
-    "model.commitment",
-    "loss.adversarial_weight",
-    "loss.adversarial_start",
-    "optim.learning_rate",
-    "optim.discriminator_learning_rate",
-    "optim.warmup",
-    "optim.skip_nonfinite",
-)
-SHARES = (
-    "data.split",
-    "data.min_crop",
-    "data.max_rejected",
-    "model.codebook_decay",
-    "optim.b1",
-    "optim.b2",
-    "optim.ema_decay",
-)
+CONFIG, DATASET = "config.json", "dataset.json"  # in a run's folder
+# Version of config.json; 1 had no such number, other names for three keys, and no task.
+FORMAT = 2
+RENAMED_SINCE_1 = {
+    "codes": "codebook_size",
+    "latent_dim": "code_dim",
+    "codebook_update": "quantizer",
+}
+PACKAGED = Path(__file__).parent / "configs"
+
+Sections = Mapping[str, tuple[type, ...]]
 
 
 def load(arguments: Sequence[str]) -> ConfigDict:
     """The config that command-line arguments ask for: `--config=FILE[:VARIANT]` and any
-    `--config.KEY=VALUE`.
+    `--config.KEY=VALUE`. Its values have the types of the file's, but are not checked further.
 
     Raises:
         InputError: for a missing file, an unknown variant or key (with the nearest known one), or a
-            value of the wrong type or out of its range.
+            value of the wrong type.
     """
-    spec = next((a.split("=", 1)[1] for a in arguments if a.startswith("--config=")), "")
-    path = Path(spec.split(":", 1)[0])
-    if not path.is_file():
-        near = sorted(str(p) for p in Path("configs").glob("*vqvae.py"))
-        problem = f"no such file: {str(path)!r}" if spec else "not given as --config=FILE"
-        raise InputError(f"--config: {problem}. Give one of: {' '.join(near) or 'configs/*.py'}.")
-    root = str(path.resolve().parent.parent)  # so that config files can import their common part
-    sys.path.insert(0, root)
+    specs = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
+    spec = specs[-1] if specs else ""
+    file, colon, variant = spec.partition(":")
+    flag = f"--config={_find(file)}{colon}{variant}"
     try:
-        plain, _ = _parse([f"--config={spec}"])
+        plain, _ = _parse([flag])
         for argument in arguments:
             _require_known(argument, plain)
-        config, rest = _parse(arguments)
+        others = [a for a in arguments if not a.startswith("--config=")]
+        config, rest = _parse([flag, *others])
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"config {spec}: {_reason(error)}") from error
     except (SyntaxError, ImportError, NameError) as error:
         raise InputError(f"config {spec}: is no Python file of a config ({error}).") from error
-    finally:
-        sys.path.remove(root)
     if rest:
         raise InputError(f"unknown argument {rest[0]!r}. {_advice(rest[0], plain)}")
-    values = flatten(config.to_dict())
-    _require_within(values, COUNTS, 1.0, math.inf, "at least 1")
-    _require_within(values, NOT_NEGATIVE, 0.0, math.inf, "not negative")
-    _require_within(values, SHARES, 0.0, 1.0, "between 0 and 1")
     return config
 
 
-def _require_within(
-    values: dict[str, Any], keys: Sequence[str], low: float, high: float, words: str
-) -> None:
-    for key in keys:
-        value = values.get(key, low)  # a config of one's own may have fewer
-        for number in value if isinstance(value, list) else [value]:
-            if not low <= number <= high:
-                raise InputError(f"{key}={value} is out of range: has to be {words}.")
-            if isinstance(value, list) and not isinstance(number, int):
-                raise InputError(f"{key}={value} has to be of whole numbers.")
+def joined(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Arguments with `--flag value` as `--flag=value`, for some flags and for `--config.KEY`."""
+    result: list[str] = []
+    for argument in arguments:
+        before = result[-1] if result else ""
+        takes = before in flags or (before.startswith("--config.") and "=" not in before)
+        if takes and not argument.startswith("--"):
+            result[-1] = f"{before}={argument}"
+        else:
+            result.append(argument)
+    return result
+
+
+def as_flags(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a verb as `load` takes them: without `--config`, the first plain one is the
+    config.
+    """
+    flags = joined(arguments, ("--config",))
+    if not any(flag.startswith("--config=") for flag in flags):
+        plain = [flag for flag in flags if not flag.startswith("-")][:1]
+        flags = [f"--config={flag}" if flag in plain else flag for flag in flags]
+    return flags
+
+
+def _find(file: str) -> Path:
+    """The config's file: the path itself, else that name in `configs/` of the working folder, else
+    among the configs that come with avq.
+    """
+    path = Path(file)
+    if file and path.is_file():
+        return path
+    if file and path.parent in (Path("."), Path("configs")):
+        name = path.name if path.suffix == ".py" else f"{path.name}.py"
+        for folder in (Path("configs"), PACKAGED):
+            if (folder / name).is_file():
+                return folder / name
+    names = {p.name for folder in (Path("configs"), PACKAGED) for p in folder.glob("*.py")}
+    there = " ".join(f"configs/{name}" for name in sorted(names - {"common.py"}))
+    problem = f"no such file: {file!r}" if file else "not given as --config=FILE"
+    raise InputError(f"--config: {problem}. Give one of: {there}.")
 
 
 def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, list[str]]:
-    """The config that arguments ask for, and those that say nothing of it."""
+    """The config that arguments ask for, and the arguments that are not about it."""
     argv = ["avq", *arguments]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=argv)
@@ -147,19 +128,83 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def require_valid_config(config: Mapping[str, Any], sections: Sections) -> None:
+    """Refuses a config that is not one of the settings of its sections; '' is the top level.
+
+    Raises:
+        InputError: naming the section or key, and what it has to be.
+    """
+    for name in sections:
+        if name and not isinstance(config.get(name), Mapping):
+            keys = ", ".join(f"{name}.{key}" for key in settings_of(*sections[name]))
+            raise InputError(
+                f"config lacks the section {name!r} ({keys}). Take it from avq.configs.common."
+            )
+    top = {key: value for key, value in config.items() if key not in sections}
+    for name, kinds in sections.items():
+        require_valid(name, config[name] if name else top, settings_of(*kinds))
+
+
+def completed(config: Mapping[str, Any], sections: Sections) -> dict[str, Any]:
+    """A run's config with the keys that are newer than the run, at the values that give what it did
+    then.
+    """
+    config = dict(config)
+    for name, kinds in sections.items():
+        older = {key: s.of_older_run() for key, s in settings_of(*kinds).items()}
+        if name:
+            config[name] = older | config.get(name, {})
+        else:
+            config = older | config
+    return config
+
+
+def write_config(run: Path, config: Mapping[str, Any]) -> None:
+    """Writes a run's `config.json`."""
+    write_json(run / CONFIG, {"format": FORMAT, **config})
+
+
+def read_config(run: Path) -> dict[str, Any] | None:
+    """A run's config by today's names; None where the folder has no `config.json`.
+
+    Raises:
+        InputError: for a file that holds no config, or one of a newer avq.
+    """
+    saved = read_json(run / CONFIG)
+    if saved is None:
+        return None
+    path = str(run / CONFIG)
+    if not isinstance(saved, dict) or not isinstance(saved.get("model", {}), dict):
+        raise InputError(f"{path!r} holds no config. Put back a copy.")
+    number = saved.pop("format", 1)
+    if number not in (1, FORMAT):
+        raise InputError(f"{path!r} has format {number}, newer than this avq. Update avq.")
+    if number == 1 and "model" in saved:
+        saved["model"] = {RENAMED_SINCE_1.get(key, key): v for key, v in saved["model"].items()}
+    return saved
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested dict as one of dotted keys; tuples become lists, as JSON has them."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat
 
 
-def require_same(saved: dict[str, Any], now: dict[str, Any], run: str) -> None:
+def require_same(
+    saved: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str], run: str
+) -> None:
     """Refuses to resume a run under another config.
+
+    Args:
+        saved: config of the run.
+        now: config it is to be resumed with.
+        free: dotted keys that may differ.
+        run: its folder.
 
     Raises:
         InputError: naming the keys that differ, with both values.
@@ -168,7 +213,7 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], run: str) -> None:
     differing = [
         f"{key} ({before.get(key)!r} there, {after.get(key)!r} now)"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not key.startswith(FREE_ON_RESUME)
+        if before.get(key) != after.get(key) and key not in free
     ]
     if differing:
         raise InputError(
@@ -177,17 +222,20 @@ def require_same(saved: dict[str, Any], now: dict[str, Any], run: str) -> None:
         )
 
 
+def free_on_resume(sections: Sections) -> list[str]:
+    """Dotted keys of the settings that may differ when a run is resumed."""
+    return [
+        f"{name}.{key}" if name else key
+        for name, kinds in sections.items()
+        for key, setting in settings_of(*kinds).items()
+        if setting.free
+    ]
+
+
 @contextmanager
-def refused_values(name: str) -> Iterator[None]:
+def input_errors(name: str) -> Iterator[None]:
     """Turns a `ValueError` about a value of the config into an `InputError`."""
     try:
         yield
     except ValueError as error:
         raise InputError(f"{name}: {_reason(error)}.") from error
-
-
-def module_fields(section: dict[str, Any]) -> dict[str, Any]:
-    """A config section as fields of a Flax module; lists, as JSON has them, become tuples."""
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in section.items()
-    }

@@ -1,6 +1,6 @@
-"""What makes XLA's programs faster on a CPU, in one place. Nothing here changes what they compute.
+"""Compiler options and memory settings that speed up XLA on a CPU, without a change of results.
 
-docs/PERFORMANCE.md has the figures, and what was tried beside this.
+docs/PERFORMANCE.md has the figures, and other options that were tried.
 """
 
 import ctypes
@@ -19,8 +19,8 @@ OPTIONS = {
 # XLA of JAX 0.11 and later can call oneDNN, which is faster at the convolutions of a forward pass
 # and slower at weight gradients. JAX's compilation cache cannot write programs that do.
 OPTIONS_OF_INFERENCE = {"xla_cpu_experimental_onednn_custom_call": True}
-# LLVM's work on a program that runs once and is large, such as the drawing of all parameters, takes
-# far longer than it saves.
+# For a large program that runs once, such as parameter initialisation, LLVM's optimisation costs
+# more than it saves.
 OPTIONS_TO_RUN_ONCE = {"xla_backend_optimization_level": 0}
 KNOWN_TO = (0, 13)  # JAX below this version knows the options, which are experimental
 # Parameters of glibc's mallopt, from its malloc.h.

@@ -1,21 +1,24 @@
-"""What a config's networks are, without training: shapes, parameters, operations, bits (the paper's
-tables 1 and 2).
+"""Networks of a config without training: shapes, parameters, operations and bits (tables 1 and 2 of
+the paper).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
+from ml_collections import ConfigDict
 
-from avq.config import module_fields, refused_values
-from avq.models.discriminator import Discriminator
+from avq.config import input_errors
+from avq.models.build import make_autoencoder, make_discriminator
 from avq.models.vqvae import VQVAE
 
-Tree = dict[str, Any]
+Tree = Mapping[str, Any]
+Path = tuple[str, ...]
 
-# Modules of the autoencoder that tables name, by their path; {l} is the level, {i} its place, from
-# 0.
+# Modules of the autoencoder that tables name, by their path; {l} is the level, from 1, {i} its
+# index, from 0.
 LEVEL_MODULES = {
     "AREN {l}": ("encoder", "arens_{i}"),
     "resize {l}": ("encoder", "resize{l}"),
@@ -23,25 +26,27 @@ LEVEL_MODULES = {
 }
 
 
-def describe(config: Any) -> dict[str, Any]:
+def describe(config: ConfigDict) -> dict[str, Any]:
     """Counts and shapes of a config, by the names of `avq describe --json`.
 
-    A total is parameters, batch statistics and each codebook once, however it is learned.
+    A total is parameters, batch statistics and each table of codes once, however it is learned.
+
+    Raises:
+        InputError: when values of the config contradict each other.
     """
     size = config.data.image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    vqvae = VQVAE(**module_fields(config.model.to_dict()))
-    with refused_values("config"):
+    model = config.model.to_dict()
+    vqvae = make_autoencoder(model)
+    with input_errors("config"):
         variables, outputs = _trace(vqvae, image)
-    tables = vqvae.levels * vqvae.codes * vqvae.latent_dim
-    learned_by_gradient = tables if vqvae.codebook_update == "gradient" else 0
     statistics = count(variables["batch_stats"])
-    parameters = count(variables["params"]) - learned_by_gradient + tables
+    total = _total(variables)
     report: dict[str, Any] = {
         "image_size": size,
         "vqvae": {
-            "total": parameters + statistics,
-            "params": parameters,
+            "total": total,
+            "params": total - statistics,
             "batch_stats": statistics,
             "flops": _flops(vqvae, variables, image),
         },
@@ -52,9 +57,9 @@ def describe(config: Any) -> dict[str, Any]:
         "discriminator": None,
     }
     if config.loss.adversarial_weight > 0:
-        fields = module_fields(config.discriminator.to_dict())
-        discriminator = Discriminator(**fields, dtype=config.model.dtype)
-        variables, outputs = _trace(discriminator, image)
+        discriminator = make_discriminator(config.discriminator.to_dict(), model)
+        with input_errors("config"):
+            variables, outputs = _trace(discriminator, image)
         total, shape = count(variables), _shape(outputs)
         flops = _flops(discriminator, variables, image)
         report["discriminator"] = {"total": total, "output": shape, "flops": flops}
@@ -64,11 +69,11 @@ def describe(config: Any) -> dict[str, Any]:
 
 def count(tree: Any) -> int:
     """Number of values in a tree of arrays or shapes."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def as_table(report: dict[str, Any]) -> str:
-    """The report for people to read."""
+    """The report of `describe` as text."""
     lines = [f"{'module':<16}{'output':>16}{'total':>14}"]
     for row in report["modules"]:
         shape = " x ".join(str(side) for side in row["output"])
@@ -91,11 +96,13 @@ def as_table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"{name:<16}{value}" for name, value in rows)])
 
 
-def _trace(module: Any, image: Any) -> tuple[Tree, Tree]:
+def _trace(module: nn.Module, image: jax.ShapeDtypeStruct) -> tuple[Tree, Tree]:
     """Shapes of a module's variables and of what its submodules return."""
-    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
+    variables: Tree = jax.eval_shape(
+        lambda x: module.init(jax.random.key(0), x, train=False), image
+    )
 
-    def outputs(v: Tree, x: Any) -> Tree:
+    def outputs(v: Tree, x: Any) -> Any:
         return module.apply(v, x, train=False, capture_intermediates=True)[1]["intermediates"]
 
     return variables, jax.eval_shape(outputs, variables, image)
@@ -104,25 +111,36 @@ def _trace(module: Any, image: Any) -> tuple[Tree, Tree]:
 def _modules(vqvae: VQVAE, variables: Tree, outputs: Tree) -> list[dict[str, Any]]:
     rows = [_row("base encoder", ("encoder", "base"), variables, outputs)]
     for level in range(1, vqvae.levels + 1):
-        for name, path in LEVEL_MODULES.items():
-            place = tuple(part.format(l=level, i=level - 1) for part in path)
-            if _at(outputs, place):
-                rows.append(_row(name.format(l=level), place, variables, outputs))
-    side = vqvae.codes, vqvae.latent_dim
-    rows += [
-        {"name": f"codebook {level + 1}", "output": list(side), "total": side[0] * side[1]}
-        for level in range(vqvae.levels)
-    ]
+        for name, parts in LEVEL_MODULES.items():
+            path = tuple(part.format(l=level, i=level - 1) for part in parts)
+            if _at(outputs, path):
+                rows.append(_row(name.format(l=level), path, variables, outputs))
+    for index, codebook_size in enumerate(vqvae.codebook_sizes()):
+        path = ("encoder", f"quantizers_{index}")
+        code_dim = _at(outputs, path)["__call__"][0].vectors.shape[-1]
+        output = [codebook_size, code_dim]
+        total = _total(variables, path)
+        rows.append({"name": f"codebook {index + 1}", "output": output, "total": total})
     return [*rows, _row("decoder", ("decoder",), variables, outputs)]
 
 
-def _row(name: str, path: tuple[str, ...], variables: Tree, outputs: Tree) -> dict[str, Any]:
-    parts = (_at(variables[kind], path) for kind in ("params", "batch_stats"))
-    return {"name": name, "output": _shape(_at(outputs, path)), "total": sum(map(count, parts))}
+def _row(name: str, path: Path, variables: Tree, outputs: Tree) -> dict[str, Any]:
+    return {"name": name, "output": _shape(_at(outputs, path)), "total": _total(variables, path)}
 
 
-def _at(tree: Tree, path: tuple[str, ...]) -> Tree:
-    """The part of a tree at a path; empty where there is none."""
+def _total(variables: Tree, path: Path = ()) -> int:
+    """Values of the autoencoder's module at a path: parameters, batch statistics, tables of codes.
+
+    The collection 'codebook' also holds what updates its tables, as optimisers hold moments; that
+    is no part of a model.
+    """
+    state = jax.tree_util.tree_leaves_with_path(_at(variables.get("codebook", {}), path))
+    tables = [leaf for place, leaf in state if place[-1].key == "embedding"]
+    return count([tables, *(_at(variables[kind], path) for kind in ("params", "batch_stats"))])
+
+
+def _at(tree: Any, path: Path) -> Any:
+    """Subtree at a path; empty where there is none."""
     for part in path:
         tree = tree.get(part, {})
     return tree
@@ -132,7 +150,7 @@ def _shape(outputs: Tree) -> list[int]:
     return list(outputs["__call__"][0].shape[1:])
 
 
-def _flops(module: Any, variables: Tree, image: Any) -> float:
+def _flops(module: nn.Module, variables: Tree, image: jax.ShapeDtypeStruct) -> float:
     lowered = jax.jit(lambda v, x: module.apply(v, x, train=False)).lower(variables, image)
     costs: Any = lowered.cost_analysis()
     return float(costs["flops"])

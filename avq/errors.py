@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right."""
+"""The exception for errors that the user can correct."""
 
 
 class InputError(Exception):

@@ -1,4 +1,4 @@
-"""Training by several processes, on one host or many: how they find one another."""
+"""Training by several processes, on one host or many: how they connect."""
 
 import os
 from typing import Any
@@ -7,28 +7,29 @@ import jax
 
 from avq.errors import InputError
 
-# Set to the number of tasks by what starts them: Slurm's srun, and Open MPI's mpirun.
+# Number of tasks, set by Slurm's srun and Open MPI's mpirun for each task.
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 FLAG = "--distributed"
 USAGE = f"{FLAG}=HOST:PORT,PROCESSES,INDEX, with the address of process 0"
 
 
-class NotJoined(Exception):
-    """The other processes of a run did not come, or not in time."""
+class NotConnected(Exception):
+    """The other processes of a run could not be reached, or not in time."""
 
 
-def join(flag: str | None) -> None:
-    """Joins the other processes of a run, if there are any. Call before anything asks JAX for its
-    devices.
+def initialize(flag: str | None) -> None:
+    """Connects to the other processes of a run, if there are any. Call before anything asks JAX for
+    its devices.
 
     Args:
-        flag: None joins those that `srun` or `mpirun` has started beside this one. "" asks JAX to
-            find out, which it does on Cloud TPU too. "HOST:PORT,PROCESSES,INDEX" says it: where
-            process 0 listens, how many there are, and which one this is, from 0.
+        flag: None connects to those that `srun` or `mpirun` has started beside this one. "" lets
+            JAX detect them, which works on Cloud TPU too. "HOST:PORT,PROCESSES,INDEX" gives the
+            address at which process 0 listens, the number of processes, and the index of this one,
+            from 0.
 
     Raises:
-        InputError: for a flag that says something else.
-        NotJoined: when the others do not answer.
+        InputError: for a flag of another form.
+        NotConnected: when the others do not answer.
     """
     if flag is None and not any(int(os.environ.get(name) or 1) > 1 for name in TASKS):
         return
@@ -39,8 +40,8 @@ def join(flag: str | None) -> None:
         jax.distributed.initialize(**given)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise NotJoined(
-            f"cannot join the other processes: {reason}. Start all of them, or give {USAGE}."
+        raise NotConnected(
+            f"could not reach the other processes: {reason}. Start all of them, or give {USAGE}."
         ) from error
 
 
@@ -54,6 +55,6 @@ def _given(flag: str) -> dict[str, Any]:
     return {"coordinator_address": address, "num_processes": processes, "process_id": index}
 
 
-def first() -> bool:
-    """Whether this process is the one that writes and speaks for all."""
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files and prints for all."""
     return jax.process_index() == 0

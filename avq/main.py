@@ -2,7 +2,7 @@
 
     python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=runs/demo
 
-The same command again goes on from the newest checkpoint.
+The same command again resumes from the newest checkpoint.
 """
 
 import logging
@@ -11,60 +11,97 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import jax
-
-from avq import config, cpu, hosts
-from avq.checkpoint import NotSaved
 from avq.errors import InputError
-from avq.train import loop
-from avq.train.interval import Diverged
 
-OWN = ("--workdir", "--profile", hosts.FLAG)
-USAGE = (
-    "usage: python -m avq.main --config=configs/SYSTEM.py[:tiny] --workdir=FOLDER "
-    "[--profile=STEPS] [--distributed[=HOST:PORT,PROCESSES,INDEX]] [--config.KEY=VALUE ...]"
-)
+OWN = ("--workdir", "--profile", "--distributed")
+HELP = """\
+usage: python -m avq.main --config=FILE[:VARIANT] --workdir=FOLDER [flags]
+
+Trains, or resumes, a run.
+
+flags:
+  --config=FILE[:VARIANT]  config: a file, or the name of one that comes with avq
+  --config.KEY=VALUE       a value of the config; --config=FILE --help lists them
+  --workdir=FOLDER         folder of the run; one that holds a run resumes it
+  --profile=STEPS          traces so many steps into FOLDER/profile
+  --distributed[=HOST:PORT,PROCESSES,INDEX]
+                           one of several processes of a run; srun, mpirun and Cloud TPU are
+                           recognised without the address
+  --help                   this text, and the settings of --config
+
+exit codes: 0 done; 2 bad input; 1 diverged, or could not save; 75 could not reach the other
+processes; 128 + n stopped by signal n. After the last two the same command continues.
+
+examples:
+  python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=runs/demo
+  python -m avq.main --config ah_vqvae --config.data.path faces.zip --workdir runs/ah
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains.
-
-    Returns:
-        The exit code: 0 done; 2 bad input; 1 diverged, or could not save; 75 the other processes
-        did not come; 128 + n stopped by signal n. After the last two the same command goes on.
-    """
+    """Trains; returns the exit code, see `HELP`."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for narrator in ("absl", "asyncio"):  # of Orbax and Grain; what fails is raised, too
+    for narrator in ("absl", "asyncio"):  # Orbax and Grain; errors there are raised, too
         logging.getLogger(narrator).setLevel(logging.CRITICAL)
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
-        return 0
-    pairs = [a.partition("=")[::2] for a in arguments]
-    own = {name: value for name, value in pairs if name in OWN}
-    rest = [a for a in arguments if a.partition("=")[0] not in own]
-    workdir, profile = own.get("--workdir", ""), own.get("--profile", "0")
     try:
-        if not workdir:
-            raise InputError(f"--workdir is not given. {USAGE}")
-        if not profile.isdecimal():
-            raise InputError(f"--profile={profile} is not a number of steps.")
-        settings = config.load(rest)
-        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/avq/jax"))
-        jax.config.update("jax_compilation_cache_dir", cache)
-        hosts.join(own.get(hosts.FLAG))
-        cpu.keep_memory()
-        return loop.train(settings, workdir, int(profile))
+        return _run(arguments)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (Diverged, NotSaved, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except hosts.NotJoined as error:
-        print(f"error: {error}", file=sys.stderr)
-        return os.EX_TEMPFAIL
+        return _failed(error, 2)
     except KeyboardInterrupt:  # before the first step, or for the second time
         return 128 + signal.SIGINT
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from avq.config import joined
+
+    arguments = joined(arguments, ("--config", "--workdir", "--profile"))
+    if not arguments or {"-h", "--help"} & set(arguments):
+        return _help([a for a in arguments if a.startswith("--config")])
+    own = {name: value for name, _, value in (a.partition("=") for a in arguments) if name in OWN}
+    workdir, profile = own.get("--workdir", ""), own.get("--profile", "0")
+    if not workdir:
+        raise InputError("--workdir is not given. Add --workdir=FOLDER; --help has examples.")
+    if not profile.isdecimal():
+        raise InputError(f"--profile={profile} is not a number of steps.")
+    rest = [a for a in arguments if a.partition("=")[0] not in OWN]
+    return _train(rest, workdir, int(profile), own.get("--distributed"))
+
+
+def _help(config: Sequence[str]) -> int:
+    lines = [HELP]
+    if config:
+        from avq import tasks
+
+        loaded = tasks.load(config)
+        lines += [f"settings of {' '.join(config)}:", tasks.settings_as_text(loaded)]
+    print("\n".join(lines))
+    return 0
+
+
+def _train(config: Sequence[str], workdir: str, profile: int, distributed: str | None) -> int:
+    import jax
+
+    from avq import cpu, hosts, tasks
+    from avq.checkpoint import NotSaved
+    from avq.train import loop
+    from avq.train.interval import Diverged
+
+    try:
+        loaded = tasks.load(config)
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/avq/jax"))
+        jax.config.update("jax_compilation_cache_dir", cache)
+        hosts.initialize(distributed)
+        cpu.keep_memory()
+        return loop.train(tasks.make_task(loaded), workdir, profile)
+    except (Diverged, NotSaved, OSError) as error:
+        return _failed(error, 1)
+    except hosts.NotConnected as error:
+        return _failed(error, os.EX_TEMPFAIL)
+
+
+def _failed(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,22 +1,33 @@
-"""Data parallelism: the mesh, the compiled step, and batches on their devices."""
+"""Data parallelism: the mesh, collectives, the compiled step, and batches on their devices."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from avq import cpu
+from avq.settings import setting
 
 AXIS = "data"  # the mesh axis over which a batch is split
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """Settings of data parallelism."""
+
+    devices: int = setting(0, "devices that share a batch; 0: all there are", low=0, free=True)
+
+
 def make_mesh(devices: int = 0) -> Mesh:
-    """A mesh of one axis, 'data', over the first `devices` devices, or over all of them for 0.
-    Those of a process stand side by side.
+    """A mesh of one axis, 'data', over the first `devices` devices, or over all of them for 0. The
+    devices of a process are neighbours.
 
     Raises:
         ValueError: when there are not that many, or for a part of them where there are several
@@ -34,19 +45,19 @@ def make_mesh(devices: int = 0) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Sharding of what every device holds whole: the training state."""
+    """Sharding of arrays that every device holds whole, such as the training state."""
     return NamedSharding(mesh, P())
 
 
-def everywhere(init: Callable[[], Any], mesh: Mesh) -> Any:
-    """What `init` returns, computed on every device by itself."""
+def init_replicated(init: Callable[[], Any], mesh: Mesh) -> Any:
+    """Runs `init` on every device; the result is replicated."""
     options = cpu.compiler_options("once")
     return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)()
 
 
-def place(batch: Any, mesh: Mesh) -> Any:
-    """Puts a host's part of the global batch on its devices, split along the first axis of every
-    array.
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+    """Puts this host's part of the global batch on its devices, every array split along its first
+    axis.
     """
     sharding = NamedSharding(mesh, P(AXIS))
     return jax.tree.map(
@@ -54,9 +65,27 @@ def place(batch: Any, mesh: Mesh) -> Any:
     )
 
 
-class Largest:
-    """The largest of the numbers that the processes gave one call before. Nothing waits for it: a
-    call only looks at what was computed beside the step in between.
+def pmean(tree: Any) -> Any:
+    """Mean over devices of the arrays that differ between them; replicated ones stay as they are.
+    Inside `compile_step` only.
+    """
+    return jax.tree.map(lambda x: lax.pmean(x, AXIS) if _varies(x) else x, tree)
+
+
+def device_varying(tree: Any) -> Any:
+    """Marks replicated arrays as device-varying, so that autodiff does not sum their gradients over
+    devices. Inside `compile_step` only.
+    """
+    return jax.tree.map(lambda x: lax.pcast(x, AXIS, to="varying"), tree)
+
+
+def _varies(x: Array) -> bool:
+    return AXIS in jax.typeof(x).manual_axis_type.varying
+
+
+class DelayedMax:
+    """Maximum over processes, delayed by one call: the reduction runs beside the next step instead
+    of blocking it.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -66,18 +95,24 @@ class Largest:
 
     def __call__(self, number: int) -> int:
         here = np.full(self._mesh.local_mesh.size, number, np.int32)
-        last, self._last = self._last, self._compute(place(here, self._mesh))
+        last, self._last = self._last, self._compute(shard_batch(here, self._mesh))
         return int(last)
 
 
 def compile_step(
-    step: Callable[[Any, Any], tuple[Any, Any]], mesh: Mesh
-) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """`(state, batch) -> (state, metrics)`, with the batch split over the mesh, the rest
+    step: Callable[[Any, Any, Any], tuple[Any, Any]], mesh: Mesh
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """`(state, frozen, batch) -> (state, metrics)`, with the batch split over the mesh, the rest
     replicated, and the state donated.
 
-    The collectives stand in `step` itself: inside, it sees its device's part of the batch and the
-    axis name `AXIS`.
+    The collectives are in `step` itself: it sees its device's part of the batch and the axis name
+    `AXIS`.
     """
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()))
+    replicated_, split = P(), P(AXIS)
+    mapped = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(replicated_, replicated_, split),
+        out_specs=(replicated_, replicated_),
+    )
     return jax.jit(mapped, donate_argnums=0, compiler_options=cpu.compiler_options())

@@ -1,4 +1,4 @@
-"""Pixel values as files have them, and as models do."""
+"""Conversion of pixels between files (0..255) and models ([-1, 1])."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8

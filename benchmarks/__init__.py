@@ -1,1 +1,6 @@
-"""Studies of speed and memory; each is `python -m benchmarks.NAME --json FILE`."""
+"""Benchmarks; `python -m benchmarks` lists them, `python -m benchmarks.NAME` runs one."""
+
+from pathlib import Path
+
+# `python -m benchmarks.NAME` finds the modules of every subfolder.
+__path__ += [str(folder.parent) for folder in sorted(Path(__file__).parent.glob("*/__init__.py"))]

@@ -4,8 +4,10 @@ python -m avq.main --config=configs/h_vqvae.py --config.data.path=DATA --workdir
 python -m avq.main --config=configs/h_vqvae.py:tiny --workdir=runs/h_vqvae-tiny
 """
 
-from configs import common
+from ml_collections import ConfigDict
+
+from avq.configs import common
 
 
-def get_config(variant: str = "paper"):
+def get_config(variant: str = "paper") -> ConfigDict:
     return common.system(variant, levels=2, attention_norm="off")

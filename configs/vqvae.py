@@ -4,10 +4,12 @@ python -m avq.main --config=configs/vqvae.py --config.data.path=DATA --workdir=r
 python -m avq.main --config=configs/vqvae.py:tiny --workdir=runs/vqvae-tiny
 """
 
-from configs import common
+from ml_collections import ConfigDict
+
+from avq.configs import common
 
 
-def get_config(variant: str = "paper"):
+def get_config(variant: str = "paper") -> ConfigDict:
     config = common.system(variant, levels=1, attention_norm="off")
     config.loss.adversarial_weight = 0.0
     return config

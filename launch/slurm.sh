@@ -26,7 +26,7 @@ set -euo pipefail
 # Not while Slurm itself is ending the job: cancelled, out of time, or preempted.
 running() { [[ $(scontrol show job "$SLURM_JOB_ID") == *JobState=RUNNING* ]]; }
 
-# A TERM to this shell alone (scancel --batch) goes on to the tasks. Where Slurm is ending the job
+# A TERM to this shell alone (scancel --batch) is passed to the tasks. Where Slurm is ending the job
 # they have one already, and a second would end them before they have saved. Not by way of srun,
 # which answers a TERM by killing them.
 signalled=
@@ -49,7 +49,7 @@ while
     [[ $signalled ]]
 do :; done
 
-# 143 (128 + TERM): saved, to be gone on with. A job that was preempted is requeued by Slurm, and
+# 143 (128 + TERM): saved, to be resumed. A job that was preempted is requeued by Slurm, and
 # one that was cancelled is to stay so.
 if ((code == 143)) && running; then
     echo "saved (exit code 143): back into the queue"

@@ -98,6 +98,6 @@ until_true 900 "the end" sh -c "scontrol show job $job | grep -q JobState=COMPLE
 
 grep -q "resuming from step" "$log"
 sleep 1 # for the last lines of the output
-echo "what Slurm says of job $job:"
+echo "Slurm on job $job:"
 scontrol show job "$job" | grep -E -o '(JobState|Restarts|ExitCode|NumTasks)=[^ ]+'
 echo "saved, requeued, resumed, finished"

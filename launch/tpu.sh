@@ -7,7 +7,7 @@
 #   launch/tpu.sh train --config=configs/ah_vqvae.py --config.data.path=/mnt/DATA \
 #       --config.data.batch_size=32 --workdir=/mnt/runs/ah
 #   launch/tpu.sh log        # what process 0 prints; the last line is the exit code
-#   launch/tpu.sh stop       # saves; the same `train` then goes on, on this slice or another
+#   launch/tpu.sh stop       # saves; the same `train` then resumes, on this slice or another
 #
 # /mnt stands for a disk that every host of the slice has mounted, such as Filestore. PYTHON names
 # an interpreter of the hosts, 3.11 or newer.

@@ -1,12 +1,19 @@
-"""Set-up that all tests share: eight CPU devices, strict ranks, a compilation cache."""
+"""Set-up that all tests share: eight CPU devices, strict ranks, a compilation cache, a run."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+import avq
+from avq import cli, tasks
+from avq.train import loop
 
 CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "avq" / "tests"))
 
@@ -17,6 +24,7 @@ QUICKLY = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__ < (0, 11):  # JAX 0.12 refuses a flag that it does not know
     QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICKLY))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # that of processes of a test, too
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -30,9 +38,9 @@ def key() -> jax.Array:
 
 
 @pytest.fixture(scope="session")
-def image_folder(tmp_path_factory) -> Path:
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty small pictures of smooth colours, in train/ (16) and test/ (4)."""
-    folder = tmp_path_factory.mktemp("images")
+    folder: Path = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for i in range(20):
         path = folder / ("train" if i < 16 else "test") / f"{i:02d}.png"
@@ -49,8 +57,8 @@ def smoke(image_folder) -> list[str]:
         "data.path": image_folder,
         "data.image_size": 16,
         "data.batch_size": 8,
-        "model.codes": 8,
-        "model.latent_dim": 4,
+        "model.codebook_size": 8,
+        "model.code_dim": 4,
         "model.base_filters": "(4,4)",
         "model.aren_filters": 4,
         "model.decoder_filters": "(4,4,4)",
@@ -74,3 +82,60 @@ def smoke(image_folder) -> list[str]:
 def plain(smoke) -> list[str]:
     """The same of the plain baseline, compiled sooner: for what does not depend on the system."""
     return ["--config=configs/vqvae.py:tiny", *smoke[1:]]
+
+
+@pytest.fixture(scope="session")
+def run(smoke, tmp_path_factory) -> Path:
+    """The folder of a run of two steps of `smoke`. To be left as it is."""
+    folder: Path = tmp_path_factory.mktemp("runs") / "trained"
+    config = tasks.load([*smoke, "--config.train.steps=2"])
+    assert loop.train(tasks.make_task(config), str(folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(run) -> avq.Tokenizer:
+    """The model of `run`."""
+    return avq.load(run)
+
+
+@pytest.fixture(scope="session")
+def squares() -> Callable[[Path], np.ndarray]:
+    """Reads the images of a folder as Pillow alone crops and shrinks them for `smoke`."""
+
+    def read(folder: Path) -> np.ndarray:
+        rows = []
+        for path in sorted(folder.rglob("*.png")):
+            with Image.open(path) as image:
+                square = image.crop((0, 2, 20, 22)).resize((16, 16), Image.Resampling.LANCZOS)
+            rows.append(np.asarray(square))
+        return np.stack(rows)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def images(squares, image_folder) -> np.ndarray:
+    """The test images of `run`, 0..255."""
+    pixels: np.ndarray = squares(image_folder / "test")
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Callable[..., Any]:
+    """Calls `avq` with arguments of any type."""
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(cli.app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="session")
+def one_line() -> Callable[[str], str]:
+    """Returns the only line of an error message."""
+
+    def checked(text: str) -> str:
+        (line,) = text.splitlines()
+        assert line.startswith("error: ")
+        assert "Traceback" not in line
+        return line
+
+    return checked

@@ -23,7 +23,7 @@ STEPS = (3, 5)
 
 
 def state_of(step):
-    """Arrays large enough that every one is told from another step's in any part of a file."""
+    """Arrays large enough that every one differs from another step's in any part of a file."""
     rng = np.random.default_rng(step)
     return {
         "step": np.int32(step),
@@ -97,7 +97,7 @@ def test_damaged_checkpoint_is_passed_over_or_read_as_it_was_saved(
         with Checkpoints(run, read_only=True) as checkpoints:
             step, state = checkpoints.restore_arrays()
             assert checksums(state) == checksums(state_of(step))
-        gc.collect()  # so that what was left behind is not told of in another test
+        gc.collect()  # so that another test does not report what was left behind
 
 
 def test_bits_that_changed_unnoticed_by_storage_are_noticed(saved, tmp_path, caplog):
@@ -132,15 +132,27 @@ def test_checksums_are_of_bits_and_named_alike_before_and_after_saving(saved):
     assert checksums({"a": np.float32(0.0)}) != checksums({"a": np.float32(-0.0)})
 
 
-def test_newest_and_best_are_kept(tmp_path):
+@pytest.mark.parametrize(("best", "kept"), [("max", [2, 5, 6]), ("min", [1, 5, 6])])
+def test_newest_and_best_are_kept(tmp_path, best, kept):
     run = tmp_path / "run"
-    psnr = {1: 20.0, 2: 25.0, 3: None, 4: 22.0, 5: None, 6: 21.0}
+    measure = {1: 20.0, 2: 25.0, 3: None, 4: 22.0, 5: None, 6: 21.0}
     for half in ((1, 2, 3), (4, 5, 6)):  # across a restart
-        with Checkpoints(run, keep=2, keep_best=1) as checkpoints:
+        with Checkpoints(run, keep=2, keep_best=1, best=("psnr", best)) as checkpoints:
             for step in half:
-                checkpoints.save(step, {"a": jnp.zeros(3)}, {}, psnr[step])
+                checkpoints.save(step, {"a": jnp.zeros(3)}, {}, measure[step])
     with Checkpoints(run, read_only=True) as checkpoints:
-        assert checkpoints.steps() == [2, 5, 6]
+        assert checkpoints.steps() == kept
+
+
+@pytest.mark.parametrize("best", ["max", "min"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_measure_that_is_not_finite_is_never_the_best(tmp_path, best, value):
+    run = tmp_path / "run"
+    with Checkpoints(run, keep=1, keep_best=1, best=("psnr", best)) as checkpoints:
+        for step, measure in enumerate((20.0, value, 19.0, None), start=1):
+            checkpoints.save(step, {"a": jnp.zeros(3)}, {}, measure)
+    with Checkpoints(run, read_only=True) as checkpoints:
+        assert checkpoints.steps() == ([1, 4] if best == "max" else [3, 4])
 
 
 def test_half_written_checkpoint_is_none(saved, tmp_path):
@@ -173,7 +185,7 @@ def test_what_cannot_be_written_is_told_and_the_last_checkpoint_stays(saved, tmp
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     with pytest.raises(
-        NotSaved, match=r"could not save to .*: File too large\. .* goes on from step 5"
+        NotSaved, match=r"could not save to .*: File too large\. .* continues from step 5"
     ):
         save_to_full_disk()
     with Checkpoints(run, read_only=True) as checkpoints:
@@ -204,6 +216,7 @@ with locked(Path(sys.argv[1])):
 def test_folder_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     with (
         pytest.raises(InputError, match=f"in use by process {holder.pid} on "),

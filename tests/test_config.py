@@ -1,16 +1,19 @@
 """Configs: what is refused and how it is said, and that every system builds and trains."""
 
+import json
 from functools import partial
+from typing import Any
 
 import chex
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from avq import config, parallel
+from avq import config, parallel, tasks
 from avq.errors import InputError
-from avq.train.system import build, make_step
+from avq.settings import settings_of
+from avq.train.loop import compile_step, optimizers_of
+from avq.train.state import init_state
 
 AH = "--config=configs/ah_vqvae.py"
 SYSTEMS = ["vqvae", "h_vqvae", "ah_vqvae", "a_vqvae", "ah3_vqvae"]
@@ -19,7 +22,7 @@ SYSTEMS = ["vqvae", "h_vqvae", "ah_vqvae", "a_vqvae", "ah3_vqvae"]
 def refusal(*arguments):
     """The message that arguments are refused with."""
     with pytest.raises(InputError) as error:
-        config.load(arguments)
+        tasks.load(arguments)
     message = str(error.value)
     assert "\n" not in message
     assert "Traceback" not in message
@@ -30,7 +33,7 @@ def refusal(*arguments):
     ("key", "right"),
     [
         ("model.comitment", "Did you mean --config.model.commitment?"),
-        ("modle.codes", "Did you mean --config.model.codes?"),
+        ("modle.levels", "Did you mean --config.model.levels?"),
         ("train.step", "Did you mean --config.train.steps?"),
         ("optim.lr", "optim.learning_rate"),
         ("nothing_like_it", "checkpoint, data, discriminator"),
@@ -63,10 +66,15 @@ def test_value_of_the_wrong_type_is_refused_with_key_and_value(setting, value):
         ("train.eval_every", "0", "at least 1"),
         ("model.levels", "0", "at least 1"),
         ("model.base_filters", "(0, 4)", "at least 1"),
-        ("model.base_filters", "(4, 4.5)", "whole numbers"),
+        ("model.base_filters", "(4, 4.5)", "a tuple of whole numbers"),
         ("optim.learning_rate", "-1.0", "not negative"),
         ("optim.ema_decay", "1.5", "between 0 and 1"),
-        ("optim.ema_decay", "nan", "between 0 and 1"),
+        ("optim.ema_decay", "nan", "has to be a number"),
+        ("model.attention_norm", "soft", "is not one of"),
+        ("loss.adversarial", "wasserstein", "is not one of non_saturating, hinge"),
+        ("model.quantizer", "none", "is not one of ema, gradient"),
+        ("task", "nothing", "is not one of autoencoder"),
+        ("seed", "-1", "not negative"),
     ],
 )
 def test_value_out_of_its_range_is_refused_with_what_it_has_to_be(setting, value, words):
@@ -75,9 +83,14 @@ def test_value_out_of_its_range_is_refused_with_what_it_has_to_be(setting, value
     assert words in message
 
 
-def test_every_range_is_of_a_value_that_there_is():
-    known = config.flatten(config.load([AH]).to_dict())
-    assert known.keys() >= {*config.COUNTS, *config.NOT_NEGATIVE, *config.SHARES}
+def test_every_setting_has_a_meaning_and_is_a_key_of_every_config():
+    sections = tasks.TASKS["autoencoder"].sections()
+    known = config.flatten(tasks.load([AH]).to_dict())
+    for section, kinds in sections.items():
+        for name, setting in settings_of(*kinds).items():
+            assert len(setting.meaning) > 3
+            key = f"{section}.{name}" if section else name
+            assert any(k == key or k.startswith(key + ".") for k in known)
 
 
 def test_unknown_variant_is_refused_with_the_known_ones():
@@ -110,11 +123,11 @@ def test_no_config_at_all_is_refused():
 )
 def test_argument_that_is_no_flag_is_refused_with_advice(argument, advice):
     with pytest.raises(InputError, match=f"unknown argument '{argument}'.*{advice}"):
-        config.load([AH, argument])
+        tasks.load([AH, argument])
 
 
 def test_overrides_win_and_keep_their_types():
-    settings = config.load(
+    settings = tasks.load(
         [
             AH,
             "--config.train.steps=7",
@@ -133,13 +146,13 @@ def test_overrides_win_and_keep_their_types():
 
 
 def test_loaded_config_takes_no_new_keys():
-    settings = config.load([AH])
+    settings = tasks.load([AH])
     with pytest.raises(AttributeError):
         settings.train.speed = 3
 
 
 def test_each_load_gives_a_config_of_its_own():
-    first, second = config.load([AH]), config.load([AH])
+    first, second = tasks.load([AH]), tasks.load([AH])
     first.train.steps = 1
     assert second.train.steps == 960_000
 
@@ -151,34 +164,27 @@ def test_nested_dicts_become_dotted_keys_and_tuples_lists():
 
 def test_resume_under_the_same_values_is_allowed_whatever_json_makes_of_them():
     saved = {"seed": 0, "model": {"filters": [4, 4]}, "train": {"steps": 5}}
-    config.require_same(saved, {**saved, "model": {"filters": (4, 4)}}, "runs/a")
+    config.require_same(saved, {**saved, "model": {"filters": (4, 4)}}, [], "runs/a")
     with pytest.raises(InputError, match=r"model\.filters"):
-        config.require_same(saved, {**saved, "model": {"filters": (4, 5)}}, "runs/a")
+        config.require_same(saved, {**saved, "model": {"filters": (4, 5)}}, [], "runs/a")
 
 
-@pytest.mark.parametrize(
-    "free",
-    [
-        {"train": {"steps": 9, "log_every": 1, "eval_every": 2}},
-        {"checkpoint": {"every": 9, "keep": 9}},
-        {"parallel": {"devices": 4}},
-    ],
-)
-def test_what_may_change_on_resume_is_ignored(free):
-    saved = {
-        "seed": 0,
-        "train": {"steps": 5, "log_every": 5, "eval_every": 5},
-        "checkpoint": {"every": 1, "keep": 1},
-        "parallel": {"devices": 0},
-    }
-    config.require_same(saved, saved | free, "runs/a")
+def test_what_may_change_on_resume_is_how_long_a_run_goes_and_what_is_written():
+    free = config.free_on_resume(tasks.TASKS["autoencoder"].sections())
+    assert sorted(free) == [
+        *("checkpoint.every", "checkpoint.keep", "checkpoint.keep_best", "data.max_rejected"),
+        *("data.workers", "optim.skip_nonfinite", "parallel.devices", "train.eval_every"),
+        *("train.log_every", "train.steps"),
+    ]
+    saved = config.flatten({"seed": 0, **dict.fromkeys(free, 1)})
+    config.require_same(saved, saved | dict.fromkeys(free, 2), free, "runs/a")
 
 
 def test_every_other_key_that_differs_is_named_with_both_values():
     saved = {"seed": 0, "model": {"codes": 8, "filters": [4, 4]}, "train": {"steps": 5}}
     now = {"seed": 1, "model": {"filters": (4, 5), "new": 2}, "train": {"steps": 6}}
     with pytest.raises(InputError) as error:
-        config.require_same(saved, now, "runs/a")
+        config.require_same(saved, now, ["train.steps"], "runs/a")
     message = str(error.value)
     assert message.startswith("runs/a holds a run with another config: ")
     for difference in (
@@ -191,48 +197,124 @@ def test_every_other_key_that_differs_is_named_with_both_values():
     assert "steps" not in message
 
 
-def test_lists_become_tuples_as_module_fields():
-    fields = config.module_fields({"filters": [4, 4], "strides": (2, 2), "codes": 8, "norm": "off"})
-    assert fields == {"filters": (4, 4), "strides": (2, 2), "codes": 8, "norm": "off"}
-    hash(tuple(fields.items()))  # a module is a static argument
+def test_config_that_lacks_a_section_is_refused_with_its_keys(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from avq.configs import common\n\n\ndef get_config():\n"
+        "    config = common.tiny()\n    del config.checkpoint\n    return config\n"
+    )
+    message = refusal(f"--config={file}")
+    assert "lacks the section 'checkpoint' (checkpoint.every, checkpoint.keep" in message
+
+
+def test_config_that_lacks_a_value_is_refused_with_its_meaning(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from avq.configs import common\n\n\ndef get_config():\n"
+        "    config = common.tiny()\n    del config.data.flip\n    return config\n"
+    )
+    assert "config lacks 'data.flip'" in refusal(f"--config={file}")
+
+
+@pytest.mark.parametrize("name", ["configs/ah_vqvae.py", "configs/ah_vqvae", "ah_vqvae"])
+@pytest.mark.parametrize("variant", ["", ":tiny"])
+def test_packaged_config_is_found_from_any_folder(name, variant, tmp_path, monkeypatch):
+    here = tasks.load([f"--config=configs/ah_vqvae.py{variant}"]).to_dict()
+    monkeypatch.chdir(tmp_path)
+    assert tasks.load([f"--config={name}{variant}"]).to_dict() == here
+
+
+def test_config_of_the_working_folder_comes_before_a_packaged_one(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "ah_vqvae.py").write_text(
+        "from avq.configs import common\n\n\ndef get_config():\n"
+        "    config = common.tiny()\n    config.seed = 77\n    return config\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert tasks.load(["--config=ah_vqvae"]).seed == 77
+    assert tasks.load(["--config=configs/ah_vqvae.py"]).seed == 77
+
+
+@pytest.mark.parametrize("name", ["ah_vqvae.txt", "configs/ah_vqvae.json", "ah_vqvae.v2"])
+def test_name_with_another_suffix_is_no_packaged_config(name):
+    assert f"no such file: {name!r}" in refusal(f"--config={name}")
+
+
+def test_last_config_given_is_taken():
+    both = ["--config=configs/ah_vqvae.py:tiny", "--config=configs/vqvae.py:tiny"]
+    assert tasks.load(both).model.levels == 1
+
+
+def test_packaged_config_is_not_taken_for_a_file_of_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no such file: 'elsewhere/ah_vqvae.py'" in refusal("--config=elsewhere/ah_vqvae.py")
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ([1], "holds no config"),
+        ({"model": 3}, "holds no config"),
+        ({"format": 9}, "newer than this avq"),
+        ({"format": "2"}, "newer than this avq"),
+    ],
+)
+def test_config_json_that_is_none_is_refused(saved, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=message):
+        config.read_config(tmp_path)
+
+
+def test_config_json_comes_back_as_it_was_written_and_older_names_as_today_s(tmp_path):
+    assert config.read_config(tmp_path) is None
+    written = {"seed": 1, "model": {"codes": 5}}
+    config.write_config(tmp_path, written)
+    assert json.loads((tmp_path / "config.json").read_text())["format"] == config.FORMAT
+    assert config.read_config(tmp_path) == written
+    older = {"codes": 8, "latent_dim": 4, "codebook_update": "ema", "levels": 1}
+    (tmp_path / "config.json").write_text(json.dumps({"model": older}))
+    newer = {"codebook_size": 8, "code_dim": 4, "quantizer": "ema", "levels": 1}
+    assert config.read_config(tmp_path) == {"model": newer}
 
 
 @pytest.mark.parametrize("variant", ["paper", "tiny"])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_config_builds_with_a_discriminator_where_it_plays(system, variant):
-    settings = config.load([f"--config=configs/{system}.py:{variant}"])
-    built = build(settings)
-    state = jax.eval_shape(partial(built.init, 0, settings.data.image_size))
-    assert (state.discriminator is not None) == (settings.loss.adversarial_weight > 0)
-    assert (state.discriminator is None) == (system == "vqvae")
+    settings = tasks.load([f"--config=configs/{system}.py:{variant}"])
+    task: Any = tasks.make_task(settings)
+    state = jax.eval_shape(partial(init_state, task, 0, optimizers_of(task)))
+    players = {"vqvae", "discriminator"} if settings.loss.adversarial_weight > 0 else {"vqvae"}
+    assert set(state.players) == players
+    assert ("discriminator" not in players) == (system == "vqvae")
     levels = {"vqvae": 1, "a_vqvae": 1, "h_vqvae": 2, "ah_vqvae": 2, "ah3_vqvae": 3}[system]
-    assert built.vqvae.levels == levels
-    chex.assert_type(jax.tree.leaves(state.vqvae.params), np.float32)
+    assert task.model.levels == levels
+    chex.assert_type(jax.tree.leaves(state.players["vqvae"].params), np.float32)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_paper_is_the_variant_when_none_is_named(system):
-    named, unnamed = (config.load([f"--config=configs/{system}.py{v}"]) for v in (":paper", ""))
+    named, unnamed = (tasks.load([f"--config=configs/{system}.py{v}"]) for v in (":paper", ""))
     assert named.to_dict() == unnamed.to_dict()
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_tiny_variant_trains_two_steps(system):
-    settings: ConfigDict = config.load([f"--config=configs/{system}.py:tiny"])
-    built = build(settings)
-    mesh = parallel.make_mesh(1)
-    step = parallel.compile_step(make_step(built, settings, pixel_variance=0.3), mesh)
+    settings = tasks.load([f"--config=configs/{system}.py:tiny"])
+    task: Any = tasks.make_task(settings)
+    task.pixel_variance = 0.3
+    optimizers, mesh = optimizers_of(task), parallel.make_mesh(1)
+    step = compile_step(task, optimizers, mesh)
     size, rng = settings.data.image_size, np.random.default_rng(0)
     # Drawn by numpy: to compile the initial state takes half as long as to compile the step.
-    shapes = jax.eval_shape(partial(built.init, settings.seed, size))
+    shapes = jax.eval_shape(partial(init_state, task, settings.seed, optimizers))
     state = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
-    for player in filter(None, (state.vqvae, state.discriminator)):
+    for player in state.players.values():
         player.params.update(
             jax.tree.map(lambda a: rng.normal(0, 0.1, a.shape).astype(a.dtype), player.params)
         )
     state = jax.device_put(state, parallel.replicated(mesh))
-    images = rng.integers(0, 256, (2, size, size, 3)).astype(np.uint8)
+    batch = {"image": rng.integers(0, 256, (2, size, size, 3)).astype(np.uint8)}
     for _ in range(2):
-        state, metrics = step(state, parallel.place(images, mesh))
+        state, metrics = step(state, {}, parallel.shard_batch(batch, mesh))
     chex.assert_tree_all_finite((state, metrics))
     assert int(state.step) == 2

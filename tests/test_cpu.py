@@ -1,8 +1,11 @@
 """Options and settings for a CPU: known to this JAX, without effect on results."""
 
+import ctypes
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -13,21 +16,6 @@ import pytest
 
 from avq import cpu
 from avq.bench import without_compilation_cache
-
-NEW_PAGES_OF_LATER_CALLS = """
-import resource
-import jax
-import jax.numpy as jnp
-from avq import cpu
-if {keep}: cpu.keep_memory()
-x = jnp.ones((4096, 4096))
-call = jax.jit(lambda x: jnp.max(jnp.sort(x.reshape(-1, 4), 1)))  # sorts a copy
-call(x).block_until_ready(), call(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-call(x).block_until_ready(), call(x).block_until_ready()
-pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(pages * resource.getpagesize() >= x.nbytes)
-"""
 
 
 def test_options_are_known_to_this_jax_and_change_results_by_rounding_at_most():
@@ -61,12 +49,13 @@ def test_inference_has_convolutions_of_onednn_and_the_same_results_but_for_round
         options = cpu.compiler_options("inference")
         compiled = jax.jit(conv, compiler_options=options).lower(x, kernel).compile()
     if platform.machine() == "x86_64" and jax.__version_info__ >= (0, 11):
-        assert "onednn" in compiled.as_text()
+        assert "onednn" in str(compiled.as_text())
     chex.assert_trees_all_close(compiled(x, kernel), conv(x, kernel), rtol=1e-4, atol=1e-5)
 
 
 def test_inference_can_be_cached_where_a_cache_is_set():
-    assert jax.config.jax_compilation_cache_dir
+    config: Any = jax.config
+    assert config.jax_compilation_cache_dir
     assert cpu.compiler_options("inference") == cpu.compiler_options("training")
 
 
@@ -91,9 +80,39 @@ def test_there_are_no_options_for_other_devices_or_a_jax_not_yet_tried(monkeypat
     assert cpu.compiler_options() == {}
 
 
+@pytest.fixture
+def settings(monkeypatch):
+    """Calls to the C library and to JAX, recorded and not made."""
+    mallopt, update = [], []
+    library = SimpleNamespace(mallopt=lambda *arguments: mallopt.append(arguments))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(jax.config, "update", lambda *arguments: update.append(arguments))
+    return mallopt, update
+
+
+def test_process_that_keeps_memory_neither_maps_nor_trims_and_calls_in_its_own_thread(settings):
+    cpu.keep_memory()
+    mallopt, update = settings
+    assert mallopt == [(-4, 0), (-1, -1)]  # M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's malloc.h
+    assert update == [("jax_cpu_enable_async_dispatch", False)]
+
+
+@pytest.mark.parametrize(("device", "libc"), [("gpu", "glibc"), ("cpu", "musl"), ("cpu", "")])
+def test_memory_is_left_alone_on_other_devices_and_other_c_libraries(
+    settings, monkeypatch, device, libc
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    monkeypatch.setattr(platform, "libc_ver", lambda: (libc, "1.0"))
+    cpu.keep_memory()
+    assert settings[0] == []
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-@pytest.mark.parametrize("keep", [True, False])
-def test_programs_find_their_memory_again_in_a_process_that_keeps_it(keep):
-    program = NEW_PAGES_OF_LATER_CALLS.format(keep=keep)
-    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    assert printed.stdout.decode().strip() == str(not keep)
+def test_c_library_takes_the_settings():
+    program = (
+        "import ctypes; from avq import cpu; libc = ctypes.CDLL(None); "
+        "print(libc.mallopt(cpu.M_MMAP_MAX, 0), libc.mallopt(cpu.M_TRIM_THRESHOLD, -1))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert done.stdout.split() == [b"1", b"1"]

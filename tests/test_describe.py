@@ -1,4 +1,4 @@
-"""What is said of the paper's networks, against the paper and against counting by hand."""
+"""Counts and shapes of the paper's networks, against the paper and counting by hand."""
 
 import functools
 import json
@@ -80,7 +80,9 @@ def test_tokens_and_bits_are_those_counted_by_hand(system, tokens):
 
 
 def test_bits_follow_the_codebook_and_the_size_of_the_image():
-    described = report("ah_vqvae", "--config.model.codes=300", "--config.data.image_size=128")
+    described = report(
+        "ah_vqvae", "--config.model.codebook_size=300", "--config.data.image_size=128"
+    )
     assert described["tokens"] == [16 * 16, 8 * 8]
     assert described["bits_per_pixel"] == pytest.approx(320 * math.log2(300) / 128**2)
 
@@ -91,7 +93,7 @@ def test_forward_pass_takes_twice_the_multiplications_of_the_network():
 
 def test_totals_do_not_depend_on_how_codebooks_are_learned():
     ema, gradient = (
-        report("ah_vqvae", f"--config.model.codebook_update={how}") for how in ("ema", "gradient")
+        report("ah_vqvae", f"--config.model.quantizer={how}") for how in ("ema", "gradient")
     )
     for kind in ("total", "params", "batch_stats"):
         assert ema["vqvae"][kind] == gradient["vqvae"][kind]
@@ -105,12 +107,12 @@ def test_plain_baseline_has_neither_attention_nor_discriminator():
     assert described["vqvae"]["total"] < report("a_vqvae")["vqvae"]["total"]
 
 
-def test_table_and_json_tell_the_same():
+def test_table_and_json_have_the_same_numbers():
     described = report("ah_vqvae")
     table = as_table(described)
     assert json.loads(json.dumps(described)) == described
-    for said in ("12,496,515", "12,474,243", "22,272", "412,097", "1024 + 256 per image"):
-        assert said in table
+    for number in ("12,496,515", "12,474,243", "22,272", "412,097", "1024 + 256 per image"):
+        assert number in table
     for row in described["modules"]:
         line = next(line for line in table.splitlines() if line.startswith(row["name"]))
         assert line.endswith(f"{row['total']:,}")

@@ -1,4 +1,4 @@
-"""Runs of several processes: how they join, and that they train as one."""
+"""Runs of several processes: how they connect, and that they train as one."""
 
 import os
 import signal
@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import chex
+import jax
 import pytest
 
-from avq import config, hosts
+from avq import hosts, tasks
 from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
@@ -25,42 +26,46 @@ from avq.train import loop
         ("host:80,2,2", r"process 2 is none of 0 to 1"),
     ],
 )
-def test_flag_that_says_something_else_is_refused(flag, message):
+def test_flag_of_another_form_is_refused(flag, message):
     with pytest.raises(InputError, match=message):
-        hosts.join(flag)
+        hosts.initialize(flag)
 
 
-@pytest.mark.parametrize("tasks", [{}, {"SLURM_STEP_NUM_TASKS": "1"}, {"OMPI_COMM_WORLD_SIZE": ""}])
-def test_process_alone_joins_nobody(tasks, monkeypatch):
+@pytest.mark.parametrize(
+    "counts", [{}, {"SLURM_STEP_NUM_TASKS": "1"}, {"OMPI_COMM_WORLD_SIZE": ""}]
+)
+def test_process_alone_connects_to_nobody(counts, monkeypatch):
     calls = []
-    monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda **given: calls.append(given))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **given: calls.append(given))
     for name in hosts.TASKS:
         monkeypatch.delenv(name, raising=False)
-    for name, value in tasks.items():
+    for name, value in counts.items():
         monkeypatch.setenv(name, value)
-    hosts.join(None)
+    hosts.initialize(None)
     assert calls == []
 
 
 @pytest.mark.parametrize("name", hosts.TASKS)
-def test_tasks_that_were_started_together_join(name, monkeypatch):
+def test_tasks_that_were_started_together_connect(name, monkeypatch):
     calls = []
-    monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda **given: calls.append(given))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **given: calls.append(given))
     monkeypatch.setenv(name, "2")
-    hosts.join(None)
-    hosts.join("")
-    hosts.join("host:80,4,1")
+    hosts.initialize(None)
+    hosts.initialize("")
+    hosts.initialize("host:80,4,1")
     by_hand = {"coordinator_address": "host:80", "num_processes": 4, "process_id": 1}
     assert calls == [{}, {}, by_hand]
 
 
-def test_others_that_do_not_come_are_said_to_be_missing(monkeypatch):
+def test_others_that_do_not_answer_are_named_as_the_cause(monkeypatch):
     def initialize(**_):
         raise RuntimeError("DEADLINE_EXCEEDED:\n  Barrier timed out")
 
-    monkeypatch.setattr(hosts.jax.distributed, "initialize", initialize)
-    with pytest.raises(hosts.NotJoined, match=r"cannot join .*: DEADLINE_EXCEEDED: Barrier timed"):
-        hosts.join("host:80,2,1")
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(
+        hosts.NotConnected, match=r"could not reach .*: DEADLINE_EXCEEDED: Barrier timed"
+    ):
+        hosts.initialize("host:80,2,1")
 
 
 def start(arguments, processes, devices):
@@ -96,14 +101,14 @@ def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
         if "step 4/" in line:
             break
     both[1].send_signal(signal.SIGTERM)  # to the one that does not speak
-    told = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, told
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, outputs
     with Checkpoints(run, read_only=True) as checkpoints:
         step, together = checkpoints.restore_arrays()
-    assert f"saved step {step}." in told[0]
+    assert f"saved step {step}." in outputs[0]
 
     same = [*plain, "--config.parallel.devices=4", f"--config.train.steps={step}"]
-    assert loop.train(config.load(same), str(alone)) == 0
+    assert loop.train(tasks.make_task(tasks.load(same)), str(alone)) == 0
     with Checkpoints(alone, read_only=True) as checkpoints:
         _, expected = checkpoints.restore_arrays(step)
     assert together["step"] == expected["step"] == step
@@ -111,8 +116,8 @@ def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
     # every process saw its own part of each batch shows in the statistics.
     for part in ("batch_stats", "codebook"):
         chex.assert_trees_all_close(
-            together["vqvae"]["model_state"][part],
-            expected["vqvae"]["model_state"][part],
+            together["players"]["vqvae"]["model_state"][part],
+            expected["players"]["vqvae"]["model_state"][part],
             rtol=0.02,
             atol=2e-3,
         )

@@ -26,7 +26,7 @@ def test_mesh_of_devices_that_are_not_there_is_refused(asked):
 def test_rows_of_a_batch_are_spread_over_the_devices_in_order():
     mesh = parallel.make_mesh(4)
     batch = {"x": np.arange(24).reshape(8, 3), "mask": np.arange(8) < 5}
-    placed = parallel.place(batch, mesh)
+    placed = parallel.shard_batch(batch, mesh)
     chex.assert_trees_all_equal(jax.device_get(placed), batch)
     for name, array in placed.items():
         parts = {shard.device: np.asarray(shard.data) for shard in array.addressable_shards}
@@ -47,7 +47,7 @@ def test_state_is_whole_on_every_device():
 def test_sums_in_a_compiled_step_are_over_the_whole_batch(devices):
     batch = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
-    def step(state, rows):
+    def step(state, frozen, rows):
         total = jax.lax.psum(rows.sum(0), parallel.AXIS)
         parts = jax.lax.psum(jnp.ones(()), parallel.AXIS)
         return {"total": state["total"] + total}, {"devices": parts, "rows": rows.shape[0] * parts}
@@ -56,7 +56,7 @@ def test_sums_in_a_compiled_step_are_over_the_whole_batch(devices):
     compiled = parallel.compile_step(step, mesh)
     state = jax.device_put({"total": jnp.zeros(3)}, parallel.replicated(mesh))
     for _ in range(2):
-        state, metrics = compiled(state, parallel.place(batch, mesh))
+        state, metrics = compiled(state, {}, parallel.shard_batch(batch, mesh))
     np.testing.assert_allclose(state["total"], 2 * batch.sum(0), rtol=1e-5)
     assert metrics["devices"] == devices
     assert metrics["rows"] == 8
@@ -65,8 +65,43 @@ def test_sums_in_a_compiled_step_are_over_the_whole_batch(devices):
 def test_compiled_step_takes_over_the_buffers_of_the_old_state():
     mesh = parallel.make_mesh(2)
     compiled = parallel.compile_step(
-        lambda state, rows: (state + 1, jax.lax.psum(rows.sum(), parallel.AXIS)), mesh
+        lambda state, frozen, rows: (state + 1, jax.lax.psum(rows.sum(), parallel.AXIS)), mesh
     )
     state = jax.device_put(jnp.zeros(3), parallel.replicated(mesh))
-    compiled(state, parallel.place(np.ones(2, np.float32), mesh))
+    compiled(state, {}, parallel.shard_batch(np.ones(2, np.float32), mesh))
     assert state.is_deleted()
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_mean_over_devices_leaves_what_is_replicated(devices):
+    mesh = parallel.make_mesh(devices)
+
+    def step(state, frozen, rows):
+        tree = {"varying": rows.sum(), "replicated": state}
+        return state, parallel.pmean(tree)
+
+    compiled = parallel.compile_step(step, mesh)
+    state = jax.device_put(jnp.float32(0.1), parallel.replicated(mesh))
+    rows = parallel.shard_batch(np.arange(8, dtype=np.float32), mesh)
+    _, means = compiled(state, {}, rows)
+    np.testing.assert_allclose(means["varying"], 28 / devices)
+    assert means["replicated"] == jnp.float32(0.1)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_gradient_of_a_device_varying_parameter_is_of_the_device_s_own_rows(devices):
+    mesh = parallel.make_mesh(devices)
+
+    def step(w, frozen, rows):
+        own = parallel.device_varying(w)
+        return w, parallel.pmean(jax.grad(lambda w: jnp.mean(w * rows))(own))
+
+    w = jax.device_put(jnp.float32(2.0), parallel.replicated(mesh))
+    rows = parallel.shard_batch(np.arange(8, dtype=np.float32), mesh)
+    _, gradient = parallel.compile_step(step, mesh)(w, {}, rows)
+    np.testing.assert_allclose(gradient, 3.5)
+
+
+def test_delayed_maximum_is_that_of_the_call_before():
+    largest = parallel.DelayedMax(parallel.make_mesh(2))
+    assert [largest(number) for number in (3, 15, 0, 2)] == [0, 3, 15, 0]

@@ -1,6 +1,6 @@
 """A trained model in a few words: images to codes and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from avq import cpu
-from avq.checkpoint import TrainedModel, load_model
 from avq.errors import InputError
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float, to_uint8
+from avq.trained import TrainedModel, load_model
 
 Images = UInt8[Any, "b h w 3"] | Float[Any, "b h w 3"]
 
@@ -44,8 +44,12 @@ class Tokenizer:
         self.trained = trained
         model: Any = trained.model
         compiled = partial(jax.jit, compiler_options=cpu.compiler_options("inference"))
-        self._encode = compiled(lambda v, x: model.apply(v, x, method=VQVAE.encode))
-        self._decode = compiled(lambda v, c: to_uint8(model.apply(v, c, method=VQVAE.decode)))
+        self._encode: Callable[[Any, Array], tuple[Array, ...]] = compiled(
+            lambda v, x: model.apply(v, x, method=VQVAE.encode)
+        )
+        self._decode: Callable[[Any, tuple[Array, ...]], Array] = compiled(
+            lambda v, c: to_uint8(model.apply(v, c, method=VQVAE.decode))
+        )
 
     def encode(self, images: Any) -> tuple[Int[Array, "b _h _w"], ...]:
         """Codes of images, finest level first.
@@ -82,12 +86,13 @@ class Tokenizer:
             raise InputError(f"{len(grids)} grids of codes given; this model has {model.levels}.")
         if grids[0].ndim != 3 or not all(np.issubdtype(g.dtype, np.integer) for g in grids):
             raise InputError("codes are not grids [b, h, w] of integers.")
-        for level, grid in enumerate(grids, start=1):
+        sizes = model.codebook_sizes()
+        for level, (grid, size) in enumerate(zip(grids, sizes, strict=True), start=1):
             expected = (grids[0].shape[0], *(side >> level - 1 for side in grids[0].shape[1:]))
             if grid.shape != expected:
                 raise InputError(f"codes of level {level} are {grid.shape}, not {expected}.")
-            if grid.size and not (grid.min() >= 0 and grid.max() < model.codes):
-                raise InputError(f"codes of level {level} are not all in 0..{model.codes - 1}.")
+            if grid.size and not (grid.min() >= 0 and grid.max() < size):
+                raise InputError(f"codes of level {level} are not all in 0..{size - 1}.")
         return self._decode(self.trained.variables, tuple(jnp.asarray(g, jnp.int32) for g in grids))
 
     def reconstruct(self, images: Any) -> UInt8[Array, "b h w 3"]:

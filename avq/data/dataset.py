@@ -1,37 +1,34 @@
-"""A run's images: training and test source, and what is known about them."""
+"""Images of a run: training and test set, and their statistics."""
 
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from avq.data.images import (
-    UnreadableImage,
-    centre_square,
-    random_colours,
-    random_crop,
-    random_square,
-)
-from avq.data.sources import Source, open_splits, prepared
+from avq.data.images import UnreadableImage
+from avq.data.settings import Data
+from avq.data.sources import Source, open_splits
+from avq.data.sources.prepared import prepared
+from avq.data.views import SquareView
 from avq.errors import InputError
 
 log = logging.getLogger("avq")
 
-SAMPLE = 2048  # images, evenly spaced, that the pixel statistics are taken from
+SAMPLE = 2048  # evenly spaced images that pixel statistics are measured on
 
 
-class Readable:
-    """A source that survives unreadable images: each is named once in the log and remembered in
-    `rejected`. When more than a share of all images are unreadable, an `InputError` lists them.
+class ImageSet:
+    """Images of a source, of which some may be unreadable: each of those is logged once and kept in
+    `rejected`, and an `InputError` lists them once they are more than a share of all.
 
     Attributes:
-        source: what is read.
+        source: the images.
         max_rejected: the share that may be unreadable.
-        rejected: reason by name.
+        rejected: reason by name of the unreadable images so far.
     """
 
     def __init__(self, source: Source, max_rejected: float = 0.01) -> None:
@@ -43,7 +40,7 @@ class Readable:
         return len(self.source)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"] | None:
-        """The image, or None when it is unreadable."""
+        """Reads an image; None when it is unreadable."""
         try:
             return self.source[index]
         except UnreadableImage as error:
@@ -58,10 +55,10 @@ class Readable:
         require_few(self.rejected, len(self), self.max_rejected)
 
     def nearest(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The image, or the next one that is readable.
+        """Reads an image, or the next readable one, from the end on to the first.
 
         Raises:
-            InputError: when none is.
+            InputError: when none is readable.
         """
         for offset in range(len(self)):
             image = self[(index + offset) % len(self)]
@@ -72,26 +69,23 @@ class Readable:
             "Check data.path."
         )
 
-    def square(
-        self, index: int, size: int, rng: np.random.Generator, min_crop: float = 1.0
-    ) -> UInt8[np.ndarray, "s s 3"]:
-        """`nearest`, cut to a square: at random and in random colours where the source asks for
-        it, else the centre or, for a `min_crop` below 1, a random crop of at least that share of
-        the shorter side.
+    def square(self, index: int, size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "s s 3"]:
+        """Reads `nearest` as a square, for statistics and samples: an augmented one where the
+        source asks for it, else the centre.
         """
-        image = self.nearest(index)
-        if self.source.augment:
-            return random_colours(random_square(image, size, rng), rng)
-        if min_crop < 1:
-            return random_crop(image, size, rng, min_crop)
-        return centre_square(image, size)
+        return SquareView(size, self.source.augment)(self.nearest(index), rng)
 
 
 def require_few(rejected: Mapping[str, str], images: int, share: float) -> None:
-    """Stops at more unreadable images than a share of all.
+    """Refuses a set with too many unreadable images.
+
+    Args:
+        rejected: reason by name of the unreadable images.
+        images: number of all images.
+        share: of all images that may be unreadable.
 
     Raises:
-        InputError: with the list.
+        InputError: listing the unreadable images.
     """
     if len(rejected) > share * images:
         listed = "; ".join(f"{name} ({reason})" for name, reason in rejected.items())
@@ -103,15 +97,15 @@ def require_few(rejected: Mapping[str, str], images: int, share: float) -> None:
 
 @dataclass
 class Summary:
-    """What a run keeps about its data, in `dataset.json`.
+    """Summary of a run's data, kept as its `dataset.json`.
 
     Attributes:
-        counts: images in 'train' and 'test'.
+        counts: number of images in 'train' and 'test'.
         pixel_mean, pixel_std, pixel_variance: of the training pixels in [-1, 1]; the variance is
             the paper's sigma.
         size: side of the images, pixels.
         seed: of the split.
-        rejected: name and reason of the unreadable files found while sampling the statistics.
+        rejected: name and reason of the unreadable images met while measuring the statistics.
     """
 
     counts: dict[str, int]
@@ -122,32 +116,29 @@ class Summary:
     seed: int
     rejected: list[dict[str, str]] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass
 class Dataset:
     """Training and test images of a run."""
 
-    train: Readable
-    test: Readable
+    train: ImageSet
+    test: ImageSet
     summary: Summary
 
 
-def open_dataset(data: Any, known: Mapping[str, Any] | None = None) -> Dataset:
-    """Opens the images that a config's `data` names.
+def open_dataset(data: Data, known: Mapping[str, Any] | None = None) -> Dataset:
+    """Opens the images of a run.
 
     Args:
         data: the config's section.
-        known: the run's `dataset.json` where it has one; else the training pixels are measured.
+        known: the run's `dataset.json`; None measures the statistics of the training pixels.
 
     Raises:
         InputError: for a path that is missing or has too few images, or whose images changed since
             `known`.
     """
     sources = open_splits(data)
-    train, test = (Readable(sources[split], data.max_rejected) for split in ("train", "test"))
+    train, test = (ImageSet(sources[split], data.max_rejected) for split in ("train", "test"))
     counts = {"train": len(train), "test": len(test)}
     if known is not None:
         _require_same_images(known["counts"], counts)
@@ -171,15 +162,18 @@ def open_dataset(data: Any, known: Mapping[str, Any] | None = None) -> Dataset:
     return Dataset(train, test, summary)
 
 
-def known_statistics(data: Any) -> tuple[float, float] | None:
-    """Mean and variance that `avq prepare` counted over all training pixels, where `data` takes
-    its images as they were prepared.
+def known_statistics(data: Data) -> tuple[float, float] | None:
+    """Mean and variance of all training pixels as `avq prepare` has counted them; None where the
+    images are no prepared ones of this size.
+
+    Raises:
+        InputError: for a prepared folder whose description is damaged.
     """
-    about = prepared(data.path)
-    if about is None or about.get("size") != data.image_size:
+    description = prepared(data.path)
+    if description is None or description.get("size") != data.image_size:
         return None
     try:
-        return float(about["pixel_mean"]), float(about["pixel_variance"])
+        return float(description["pixel_mean"]), float(description["pixel_variance"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"data.path: {data.path!r}: dataset.json is damaged ({error!r}). Run avq prepare "
@@ -187,8 +181,10 @@ def known_statistics(data: Any) -> tuple[float, float] | None:
         ) from error
 
 
-def pixel_statistics(images: Readable, size: int) -> tuple[float, float]:
-    """Mean and variance of all channels of the pixels in [-1, 1], over at most 2,048 images."""
+def pixel_statistics(images: ImageSet, size: int) -> tuple[float, float]:
+    """Mean and variance of the pixels in [-1, 1], all channels together, over at most 2,048 images,
+    or over 2,048 augmented squares where the source asks for them.
+    """
     rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).round().astype(int)
     if images.source.augment:
         rows = np.arange(SAMPLE) % len(images)

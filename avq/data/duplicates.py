@@ -1,16 +1,16 @@
-"""Nearly equal images on both sides of a split, found by perceptual hashes."""
+"""Perceptual hashes, and the search for near-duplicates across a split."""
 
 import numpy as np
-from jaxtyping import UInt8, UInt64
+from jaxtyping import Float64, UInt8, UInt64
 from PIL import Image
 
 SIDE, KEPT = 32, 8
-# One pair of the four 16-bit parts has to be equal in hashes that differ in at most three bits.
+# Hashes that differ in at most three bits agree in at least one of their four 16-bit parts.
 MAX_BITS, PARTS = 3, 4
 
 
-def _cosines() -> np.ndarray:
-    """The lowest frequencies of the discrete cosine transform of SIDE values."""
+def _cosines() -> Float64[np.ndarray, "KEPT SIDE"]:
+    """Lowest frequencies of the discrete cosine transform of SIDE values."""
     places = (np.arange(SIDE) + 0.5) * np.pi / SIDE
     return np.cos(np.arange(1, KEPT + 1)[:, None] * places)
 
@@ -19,9 +19,11 @@ COSINES = _cosines()
 
 
 def perceptual_hash(image: UInt8[np.ndarray, "h w 3"]) -> int:
-    """64 bits that change little when an image is resized, compressed or slightly brightened:
-    which of the 8x8 lowest frequencies of its grey 32x32 thumbnail are above their median (Zauner
-    2010, "Implementation and benchmarking of perceptual image hash functions").
+    """Hashes an image to 64 bits that change little when it is resized, compressed or slightly
+    brightened: which of the 8x8 lowest frequencies of its grey 32x32 thumbnail are above their
+    median.
+
+    Reference: Zauner (2010), "Implementation and benchmarking of perceptual image hash functions".
     """
     small = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     frequencies = COSINES @ np.asarray(small, np.float64) @ COSINES.T
@@ -32,7 +34,7 @@ def perceptual_hash(image: UInt8[np.ndarray, "h w 3"]) -> int:
 def near_duplicates(
     left: UInt64[np.ndarray, "n"], right: UInt64[np.ndarray, "m"]
 ) -> list[tuple[int, int]]:
-    """All pairs of rows whose hashes differ in at most three bits, ascending."""
+    """Finds all pairs of rows whose hashes differ in at most three bits, ascending."""
     pairs: set[tuple[int, int]] = set()
     for part in range(PARTS):
         shift = np.uint64(16 * part)
@@ -44,5 +46,5 @@ def near_duplicates(
         for row in np.flatnonzero(last > first):
             rows = order[first[row] : last[row]]
             close = rows[np.bitwise_count(right[rows] ^ left[row]) <= MAX_BITS]
-            pairs.update((int(row), int(found)) for found in close)
+            pairs.update((int(row), int(other)) for other in close)
     return sorted(pairs)

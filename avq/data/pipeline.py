@@ -1,31 +1,34 @@
 """Streams of batches.
 
-Training batches are addressed by step: batch s is a pure function of the source, the seed and s,
-whatever the number of threads, worker processes and hosts, so a resumed run sees what an
-uninterrupted one would have seen.
+A batch is a dict of arrays: `image`, uint8 pixels. Training batches are addressed by step: batch s
+is a pure function of the source, the seed and s, whatever the number of threads, worker processes
+and hosts, so a resumed run sees the batches of an uninterrupted one.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 import grain
 import numpy as np
 from absl import flags
 from jaxtyping import Bool, UInt8
 
-from avq.data.dataset import Readable
-from avq.data.images import centre_square, random_flip
+from avq.data.dataset import ImageSet
+from avq.data.settings import Data
+from avq.data.views import SquareView, TrainingView, centre_square
 
-Images = UInt8[np.ndarray, "b s s 3"]
+Batch = dict[str, UInt8[np.ndarray, "b s s 3"]]
+Row = dict[str, UInt8[np.ndarray, "s s 3"]]
+T = TypeVar("T")
 THREADS = 2
 BATCHES_AHEAD = 4
 
 
-class _HostRows:
-    """Of rows in batches, those that one host feeds to its devices."""
+class _HostRows(Generic[T]):
+    """This host's rows of every global batch."""
 
-    def __init__(self, rows: Any, batch_size: int, host: int, hosts: int) -> None:
+    def __init__(self, rows: grain.MapDataset[T], batch_size: int, host: int, hosts: int) -> None:
         self.rows, self.batch_size = rows, batch_size
         self.count = batch_size // hosts
         self.first = host * self.count
@@ -33,49 +36,53 @@ class _HostRows:
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size * self.count
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> T:
         batch, row = divmod(index, self.count)
-        return self.rows[batch * self.batch_size + self.first + row]
+        item: T = self.rows[batch * self.batch_size + self.first + row]
+        return item
 
 
 @dataclass
-class _RandomView:
-    """From an index and its random generator to a training image."""
+class _TrainingRow:
+    """Reads an image and takes a training view of it."""
 
-    images: Readable
-    size: int
-    min_crop: float
-    flip: bool
+    images: ImageSet
+    view: TrainingView
 
-    def __call__(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        square = self.images.square(index, self.size, rng, self.min_crop)
-        return random_flip(square, rng) if self.flip else square
+    def __call__(self, index: int, rng: np.random.Generator) -> Row:
+        return self.view(self.images.nearest(index), rng)
 
 
-def _in_batches(rows: Any, batch_size: int, host: int, hosts: int) -> Any:
-    mine = _HostRows(rows, batch_size, host, hosts)
-    return grain.MapDataset.source(mine).batch(mine.count, drop_remainder=True)
+def _in_batches(
+    rows: grain.MapDataset[T], batch_size: int, host: int, hosts: int
+) -> grain.MapDataset[T]:
+    host_rows: _HostRows[T] = _HostRows(rows, batch_size, host, hosts)
+    return grain.MapDataset.source(host_rows).batch(host_rows.count, drop_remainder=True)
 
 
-def train_batches(images: Readable, data: Any, *, seed: int, host: int = 0, hosts: int = 1) -> Any:
-    """Endless training data: item s is the batch of step s. Every epoch is a new permutation.
+def train_batches(
+    images: ImageSet, data: Data, *, seed: int, host: int = 0, hosts: int = 1
+) -> grain.MapDataset[Batch]:
+    """Endless training batches; item s is the batch of step s. Every epoch is a new permutation.
 
     Args:
-        images: to train on.
-        data: the config's section, for `image_size`, `batch_size` (over all hosts), `min_crop` and
-            `flip`.
+        images: training images.
+        data: the config's section; `batch_size` is that of all hosts together.
         seed: of permutations and views.
-        host: which part of every batch is wanted, 0 to `hosts - 1`.
+        host: index of this host, 0 to `hosts - 1`.
         hosts: number of equal parts that a batch consists of.
     """
-    view = _RandomView(images, data.image_size, data.min_crop, data.flip)
+    square = SquareView(data.image_size, images.source.augment, data.min_crop)
+    row = _TrainingRow(images, TrainingView(square, data.flip))
     indices = grain.MapDataset.range(len(images)).seed(seed).shuffle().repeat()
-    return _in_batches(indices.random_map(view), data.batch_size, host, hosts)
+    return _in_batches(indices.random_map(row), data.batch_size, host, hosts)
 
 
-def prefetch(batches: Any, start: int, workers: int = 0) -> Iterator[Images]:
-    """Batches from step `start` on, made ahead by threads, of this process or of `workers`
-    others. Close the iterator when done.
+def prefetch(
+    batches: grain.MapDataset[Batch], start: int, workers: int = 0
+) -> grain.DatasetIterator[Batch]:
+    """Reads batches from step `start` on ahead of their use, in threads of this process or in
+    `workers` other processes. Close the iterator when done.
     """
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BATCHES_AHEAD)
     stream = batches[start:].to_iter_dataset(options)
@@ -89,20 +96,28 @@ def prefetch(batches: Any, start: int, workers: int = 0) -> Iterator[Images]:
 
 
 def eval_batches(
-    images: Readable, *, image_size: int, batch_size: int, host: int = 0, hosts: int = 1
-) -> Iterator[tuple[Images, Bool[np.ndarray, "b"]]]:
-    """Every image once, in order, at the same place whatever can be read; a mask says which rows
-    are readable images and not padding.
+    images: ImageSet, *, image_size: int, batch_size: int, host: int = 0, hosts: int = 1
+) -> Iterator[tuple[Batch, Bool[np.ndarray, "b"]]]:
+    """Yields centre squares of every image once, in order, each batch with a mask of its rows.
+
+    Unreadable images and padding keep their row and are masked out.
+
+    Args:
+        images: to evaluate on.
+        image_size: side of the squares, pixels.
+        batch_size: that of all hosts together.
+        host: index of this host, 0 to `hosts - 1`.
+        hosts: number of equal parts that a batch consists of.
     """
     blank = np.zeros((image_size, image_size, 3), np.uint8)
 
-    def square(index: int) -> tuple[np.ndarray, np.bool_]:
+    def masked_row(index: int) -> tuple[Row, np.bool_]:
         image = images[index] if index < len(images) else None
         if image is None:
-            return blank, np.False_
-        return centre_square(image, image_size), np.True_
+            return {"image": blank}, np.False_
+        return {"image": centre_square(image, image_size)}, np.True_
 
     padded = -(-len(images) // batch_size) * batch_size
-    batches = _in_batches(grain.MapDataset.range(padded).map(square), batch_size, host, hosts)
+    batches = _in_batches(grain.MapDataset.range(padded).map(masked_row), batch_size, host, hosts)
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BATCHES_AHEAD)
     yield from batches.to_iter_dataset(options)

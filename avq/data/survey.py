@@ -1,37 +1,40 @@
-"""`avq data`: what a set of images holds."""
+"""`avq data`: counts, sizes and pixel statistics of a set of images."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from avq.data.images import UnreadableImage, centre_square
+from avq.data.images import UnreadableImage
+from avq.data.settings import Data
 from avq.data.sources import Source, open_splits
+from avq.data.views import centre_square
 
 TILE, SHEET_COLUMNS, SHEET_ROWS = 96, 10, 6
-AHEAD = 64  # images on their way through the threads
+AHEAD = 64  # images that the threads read at a time
+Sides = dict[str, dict[str, int | float]]
+Square = UInt8[np.ndarray, "s s 3"]
 
 
 @dataclass
 class Survey:
-    """What reading every image once has shown.
+    """Results of reading every image once.
 
     Attributes:
         counts: readable images by split.
         sides: shorter and longer side in pixels: 'least', 'median' and 'most' of each.
         rejected: name and reason of each unreadable file.
-        pixel_mean, pixel_std, pixel_variance: of the training images' pixels in [-1, 1], each
-            image cut to its centre square and resized.
-        size: side of those squares.
-        sheet: a picture of up to 60 images, evenly spaced.
+        pixel_mean, pixel_std, pixel_variance: of the pixels in [-1, 1] of the training images'
+            centre squares.
+        size: side of those squares, pixels.
+        sheet: contact sheet of up to 60 images, evenly spaced.
     """
 
     counts: dict[str, int]
-    sides: dict[str, dict[str, Any]]
+    sides: Sides
     rejected: list[dict[str, str]]
     pixel_mean: float
     pixel_std: float
@@ -40,14 +43,15 @@ class Survey:
     sheet: UInt8[np.ndarray, "H W 3"] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
+        """All but the sheet."""
         return {name: value for name, value in vars(self).items() if name != "sheet"}
 
     def as_text(self) -> str:
-        """The same for a reader, rejected files one a line."""
+        """Table for a terminal, one unreadable file a line."""
         lines = [f"{count} {split} images" for split, count in self.counts.items()]
         lines += [
-            f"{side} side: {of['least']} to {of['most']} pixels, median {of['median']:g}"
-            for side, of in self.sides.items()
+            f"{side} side: {sizes['least']} to {sizes['most']} pixels, median {sizes['median']:g}"
+            for side, sizes in self.sides.items()
         ]
         lines.append(
             f"training pixels in [-1, 1], {self.size}x{self.size} squares: mean "
@@ -61,42 +65,42 @@ class Survey:
 def survey(
     path: str,
     size: int,
-    start: Callable[[int], object] = lambda total: None,
-    each: Callable[[int], object] = lambda done: None,
+    on_total: Callable[[int], object] = lambda total: None,
+    on_images: Callable[[int], object] = lambda done: None,
 ) -> Survey:
-    """Reads every image that a path holds.
+    """Reads every image of a path.
 
     Args:
         path: as `data.path` takes it.
-        size: side of the squares that the statistics are of.
-        start: called with the number of images before the work begins.
-        each: called with the number of images that are done since.
+        size: side of the squares that statistics are measured on, pixels.
+        on_total: called with the number of images before the first is read.
+        on_images: called with the number of images read since the call before.
 
     Raises:
         InputError: for a path without images.
     """
-    data = SimpleNamespace(path=path, image_size=size, split=0.8, split_seed=1967)
-    splits = open_splits(data)
-    start(sum(map(len, splits.values())))
-    counts, sides, rejected, tiles = {}, [], [], []
+    splits = open_splits(Data(path=path, image_size=size))
+    on_total(sum(map(len, splits.values())))
+    counts = dict.fromkeys(splits, 0)
+    sides: list[list[int]] = []
+    rejected: list[dict[str, str]] = []
+    tiles: list[Square] = []
     moments = np.zeros(2)
     shown = SHEET_COLUMNS * SHEET_ROWS // len(splits)
     for split, source in splits.items():
         kept = set(np.linspace(0, len(source) - 1, shown).round().astype(int).tolist())
-        counts[split] = 0
-        for row, found in _read_all(source, size):
-            each(1)
-            if isinstance(found, str):
-                rejected.append({"name": source.name(row), "reason": found})
+        for row, image in _read_all(source, size):
+            on_images(1)
+            if isinstance(image, UnreadableImage):
+                rejected.append({"name": source.name(row), "reason": str(image)})
                 continue
-            square, shape = found
             counts[split] += 1
-            sides.append(sorted(shape))
+            sides.append(sorted(image.shape))
             if split == "train":
-                pixels = square / 127.5 - 1
+                pixels = image.square / 127.5 - 1
                 moments += pixels.mean(), (pixels**2).mean()
             if row in kept:
-                tiles.append(centre_square(square, TILE))
+                tiles.append(centre_square(image.square, TILE))
     mean, square_mean = moments / max(1, counts["train"])
     variance = float(square_mean - mean**2)
     return Survey(
@@ -111,15 +115,21 @@ def survey(
     )
 
 
-def _read_all(source: Source, size: int) -> Iterator[tuple[int, Any]]:
-    """Row, and its square and shape or the reason why there are none."""
+@dataclass
+class _Image:
+    square: Square
+    shape: tuple[int, int]
 
-    def read(row: int) -> Any:
+
+def _read_all(source: Source, size: int) -> Iterator[tuple[int, _Image | UnreadableImage]]:
+    """Yields every row with its image, or with the exception that reading it raised."""
+
+    def read(row: int) -> _Image | UnreadableImage:
         try:
             image = source[row]
         except UnreadableImage as error:
-            return str(error)
-        return centre_square(image, size), image.shape[:2]
+            return error
+        return _Image(centre_square(image, size), image.shape[:2])
 
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(source), AHEAD):
@@ -127,7 +137,7 @@ def _read_all(source: Source, size: int) -> Iterator[tuple[int, Any]]:
             yield from zip(rows, pool.map(read, rows), strict=True)
 
 
-def _described(sides: list[list[int]]) -> dict[str, dict[str, Any]]:
+def _described(sides: list[list[int]]) -> Sides:
     if not sides:
         return {}
     values = np.array(sides)
@@ -141,7 +151,7 @@ def _described(sides: list[list[int]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sheet(tiles: list[np.ndarray]) -> UInt8[np.ndarray, "H W 3"]:
+def _sheet(tiles: list[Square]) -> UInt8[np.ndarray, "H W 3"]:
     rows = max(1, -(-len(tiles) // SHEET_COLUMNS))
     blank = np.full((TILE, TILE, 3), 255, np.uint8)
     tiles = tiles + [blank] * (rows * SHEET_COLUMNS - len(tiles))

@@ -1,105 +1,148 @@
 """Evaluating a model on a set of images, and pictures of its reconstructions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import Array, Bool, Int, UInt8
 
-from avq import cpu, parallel
-from avq.checkpoint import TrainedModel
-from avq.data.dataset import Readable, Summary
+from avq import cpu, parallel, settings
+from avq.data.dataset import ImageSet, Summary
 from avq.data.pipeline import eval_batches
+from avq.data.settings import Data
 from avq.data.sources import open_source, open_splits
 from avq.errors import InputError
-from avq.evaluate.metrics import Sums, batch_sums, merge, summarize
-from avq.models.vqvae import VQVAE
+from avq.evaluate.metrics import METRICS, About, Value, merge
 from avq.pixels import to_float, to_uint8
+from avq.trained import TrainedModel
+
+Variables = Mapping[str, Any]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Model that can be evaluated, such as `VQVAE`."""
+
+    def apply(self, variables: Variables, images: Array, /) -> Any:
+        """A `Reconstruction` of images `[b, h, w, 3]` in [-1, 1]."""
+
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes by level, finest first."""
+
+    def bits_per_pixel(self, image_size: int) -> float:
+        """Bits of an image's codes over its pixels."""
 
 
 class Evaluator:
-    """Runs a model over images; compiled once, used for any parameters.
+    """Runs a model and all of `METRICS` over images; compiled once, used for any variables.
 
     Attributes:
-        model: with codebooks of `model.codes` entries.
+        model: to evaluate.
         mesh: devices that a batch is split over.
+        metrics: those registered at construction, by name.
     """
 
-    def __init__(self, model: VQVAE, mesh: Mesh) -> None:
-        self.model, self.mesh = model, mesh
-        # Every process gets the results whole.
+    def __init__(self, model: Model, mesh: Mesh) -> None:
+        self.model, self.mesh, self.metrics = model, mesh, dict(METRICS)
+        # Replicated, so that every process gets the results whole.
         whole, options = parallel.replicated(mesh), cpu.compiler_options()
         compiled = partial(jax.jit, out_shardings=whole, compiler_options=options)
-        self._step = compiled(self._sums)
+        self._batch_sums = compiled(self._sums, static_argnames="about")
         self._reconstruct = compiled(self._pixels)
 
-    def _sums(self, variables: Any, images: Array, mask: Array) -> Sums:
+    def _sums(
+        self,
+        variables: Variables,
+        images: UInt8[Array, "b h w 3"],
+        mask: Bool[Array, "b"],
+        about: About,
+    ) -> tuple[Int[Array, ""], dict[str, Any]]:
+        """Number of images that count, and sums by metric."""
         targets = to_float(images)
-        out: Any = self.model.apply(variables, targets)
+        out = self.model.apply(variables, targets)
         codes = tuple(level.codes for level in out.levels)
-        return batch_sums(out.images, targets, codes, mask, k=self.model.codes)
+        clipped = jnp.clip(out.images, -1, 1)
+        return jnp.sum(mask), {
+            name: metric.batch(clipped, targets, codes, mask, about)
+            for name, metric in self.metrics.items()
+        }
 
-    def _pixels(self, variables: Any, images: Array) -> Array:
-        out: Any = self.model.apply(variables, to_float(images))
-        return to_uint8(out.images)
+    def _pixels(
+        self, variables: Variables, images: UInt8[Array, "b h w 3"]
+    ) -> UInt8[Array, "b h w 3"]:
+        return to_uint8(self.model.apply(variables, to_float(images)).images)
 
     def evaluate(
         self,
-        variables: Any,
-        images: Readable,
+        variables: Variables,
+        images: ImageSet,
         summary: Summary,
         batch_size: int,
-        each: Callable[[int], object] = lambda done: None,
-    ) -> dict[str, Any]:
-        """Measures over every readable image, each counted once; keys as in `avq eval --json`.
+        on_images: Callable[[int], object] = lambda done: None,
+    ) -> dict[str, Value]:
+        """Measures over every readable image, each counted once.
 
         Args:
             variables: of the model.
             images: to reconstruct.
-            summary: of the training images: their size, and what errors are divided by.
+            summary: of the training images: their size, and the spread that errors are divided by.
             batch_size: a multiple of the number of devices.
-            each: called after every batch with the number of this process's images in it.
+            on_images: called after every batch with the number of this process's images in it.
+
+        Returns:
+            The number of images `n`, and the values of all metrics in the order of `METRICS`.
 
         Raises:
             InputError: when no image is readable.
         """
-        total: Sums | None = None
-        size, host, hosts = summary.size, jax.process_index(), jax.process_count()
+        size = summary.size
+        about = About(
+            size,
+            summary.pixel_std,
+            summary.pixel_variance,
+            self.model.codebook_sizes(),
+            self.model.bits_per_pixel(size),
+        )
+        host, hosts = jax.process_index(), jax.process_count()
+        total: Any = None
         for batch, mask in eval_batches(
             images, image_size=size, batch_size=batch_size, host=host, hosts=hosts
         ):
-            placed = parallel.place((batch, mask), self.mesh)
-            sums = jax.device_get(self._step(variables, *placed))
+            sharded = parallel.shard_batch((batch["image"], mask), self.mesh)
+            sums = jax.device_get(self._batch_sums(variables, *sharded, about=about))
             total = sums if total is None else merge(total, sums)
-            each(int(mask.sum()))
-        if total is None or not total.n:
+            on_images(int(mask.sum()))
+        if total is None or not total[0]:
             raise InputError(f"none of the {len(images)} images is readable. Check data.path.")
-        measures = summarize(
-            total, pixel_std=summary.pixel_std, pixel_variance=summary.pixel_variance
-        )
-        return measures | {"bits_per_pixel": self.model.bits_per_pixel(size)}
+        n, by_metric = total
+        measures: dict[str, Value] = {"n": int(n)}
+        for name, metric in self.metrics.items():
+            measures |= metric.summary(by_metric[name], about)
+        return measures
 
     def grid(
-        self, variables: Any, images: UInt8[np.ndarray, "n h w 3"]
+        self, variables: Variables, images: UInt8[np.ndarray, "n h w 3"]
     ) -> UInt8[np.ndarray, "H W 3"]:
         """Images in a row, above their reconstructions."""
-        made = jax.device_get(self._reconstruct(variables, images))
-        return np.concatenate([np.concatenate(list(row), axis=1) for row in (images, made)])
+        reconstructed = jax.device_get(self._reconstruct(variables, images))
+        rows = [np.concatenate(list(row), axis=1) for row in (images, reconstructed)]
+        return np.concatenate(rows)
 
 
-def samples(images: Readable, image_size: int, n: int = 8) -> UInt8[np.ndarray, "m h w 3"]:
+def samples(images: ImageSet, image_size: int, n: int = 8) -> UInt8[np.ndarray, "m h w 3"]:
     """Up to `n` readable images, evenly spaced over the set, as centre squares."""
     rows = np.unique(np.linspace(0, len(images) - 1, n).round().astype(int))
     rng = np.random.default_rng(0)
     return np.stack([images.square(int(row), image_size, rng) for row in rows])
 
 
-def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Readable, Summary]:
-    """Images to evaluate a run on, and what is known of those it was trained on.
+def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[ImageSet, Summary]:
+    """Images to evaluate a run on, and the summary of those it was trained on.
 
     Args:
         trained: the run.
@@ -112,10 +155,10 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Read
     if split not in ("train", "test", "all"):
         raise InputError(f"--split: {split!r} is not one of train, test, all.")
     summary = Summary(**trained.dataset)
-    data = ConfigDict(trained.config["data"])
+    data = settings.construct(Data, trained.config["data"])
     if split == "all":
         if not path:
             raise InputError("--split all goes with --data. Give a folder or .zip of images.")
-        return Readable(open_source(path), data.max_rejected), summary
-    data.path = path or data.path
-    return Readable(open_splits(data)[split], data.max_rejected), summary
+        return ImageSet(open_source(path), data.max_rejected), summary
+    sources = open_splits(replace(data, path=path or data.path))
+    return ImageSet(sources[split], data.max_rejected), summary

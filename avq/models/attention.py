@@ -1,14 +1,15 @@
-"""Residual pixel attention: every pixel takes in what similar pixels know.
+"""Residual pixel attention: adds to every pixel a weighted sum over the pixels.
 
 Source: section 3.2 of Rivera and Hoyos (2023), Algorithm 1 and equations 2 and 3.
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal, assert_never
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from avq.models.blocks import conv
@@ -16,26 +17,23 @@ from avq.models.blocks import conv
 Norm = Literal["paper", "mean", "bias", "bias_clip"]
 Form = Literal["algorithm1", "equation3"]
 
-# Elements of W over the whole batch, since that is what fills memory: up to DENSE (256 MB of
-# float32) it is made at once, beyond it in blocks of about BLOCK (16 MB).
+# Elements of W over the whole batch, since that fills memory: up to DENSE (256 MB of float32) it is
+# computed at once, beyond it in blocks of about BLOCK (16 MB).
 DENSE, BLOCK = 2**26, 2**22
 
 
 def attention_weights(
     queries: Float[Array, "b n c"], keys: Float[Array, "b m c"], norm: Norm
 ) -> Float[Array, "b n m"]:
-    """The attention matrix W of equation 2, in float32.
+    """Attention matrix W of equation 2, in float32.
 
     With logits `l = queries keys^T`, width `c` and `m` keys:
 
-    - 'paper': `sigmoid(l)`, as printed. Its rows sum to hundreds, so it swamps what it is added to.
+    - 'paper': `sigmoid(l)`, as printed. Its rows sum to hundreds, so the sum swamps the input.
     - 'mean': `sigmoid(l / sqrt(c)) / m`; a row sums to at most 1.
     - 'bias': `sigmoid(l / sqrt(c) - log m)`; about 1 a row at start, unbounded later.
     - 'bias_clip': 'bias', rows divided by `max(1, row sum)`: a row sums to at most 1, can fall to 0
       where nothing is pertinent, and can rest on few pixels.
-
-    Raises:
-        ValueError: for any other `norm`.
     """
     logits = jnp.einsum("bnc,bmc->bnm", queries, keys, preferred_element_type=jnp.float32)
     c, m = queries.shape[-1], keys.shape[1]
@@ -48,7 +46,7 @@ def attention_weights(
     if norm == "bias_clip":
         weights = jax.nn.sigmoid(logits / math.sqrt(c) - math.log(m))
         return weights / jnp.maximum(1.0, weights.sum(-1, keepdims=True))
-    raise ValueError(f"attention norm {norm!r} is not one of paper, mean, bias, bias_clip")
+    assert_never(norm)
 
 
 def attend(
@@ -59,8 +57,8 @@ def attend(
 ) -> Float[Array, "b n f"]:
     """`sum_j W_ij values_j` for every query i, with the weights of `attention_weights`.
 
-    Where W is large, it is made for a block of queries at a time, and again in the backward pass,
-    so that it is never whole in memory.
+    A large W is computed for a block of queries at a time, and again in the backward pass, so that
+    it is never whole in memory.
     """
     (b, n, c), m = queries.shape, keys.shape[1]
     if b * n * m <= DENSE:
@@ -76,8 +74,8 @@ def attend(
     size = math.ceil(n / min(n, math.ceil(b * n * m / BLOCK)))
     padded = jnp.pad(queries, ((0, 0), (0, -n % size), (0, 0)))
     blocks = padded.reshape(b, -1, size, c).swapaxes(0, 1)
-    updates = jax.lax.map(of_block, blocks).swapaxes(0, 1)
-    return updates.reshape(b, -1, values.shape[-1])[:, :n]
+    updates: Array = jax.lax.map(of_block, blocks)
+    return updates.swapaxes(0, 1).reshape(b, -1, values.shape[-1])[:, :n]
 
 
 def _attend_at_once(
@@ -93,8 +91,8 @@ def _attend_at_once(
 class PixelAttention(nn.Module):
     """`x_i + sum_j W_ij y_j`: self-attention when `y` is `x` (or None), cross-attention otherwise.
 
-    The printed line 7 of Algorithm 1 sums over the wrong index (it would only rescale each `y_j`);
-    this is what is meant.
+    The printed line 7 of Algorithm 1 sums over the other index, which would only rescale each
+    `y_j`; the sum over j is the one of equation 3.
 
     Attributes:
         dim: width c of the two projections g1 and g2.
@@ -107,7 +105,7 @@ class PixelAttention(nn.Module):
     dim: int
     form: Form = "algorithm1"
     norm: Norm = "bias_clip"
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -121,7 +119,7 @@ class PixelAttention(nn.Module):
         elif self.form == "equation3":
             base, values = x.astype(self.dtype), y.astype(self.dtype)
         else:
-            raise ValueError(f"attention form {self.form!r} is not one of algorithm1, equation3")
+            assert_never(self.form)
         update = attend(_tokens(queries), _tokens(keys), _tokens(values), self.norm)
         return base + update.reshape(base.shape)
 

@@ -7,14 +7,17 @@ paper's Table 2 follow from it.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from avq.models.norm import NormLeaky
+
+M = TypeVar("M", bound=nn.Module)
 
 glorot = nn.initializers.glorot_uniform()
 
@@ -27,8 +30,7 @@ def nearest2x(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
 def upsampling_conv(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c f"]
 ) -> Float[Array, "b 2*h 2*w f"]:
-    """The transposed 3x3 convolution of stride 2 with SAME padding, as a convolution on the small
-    grid.
+    """Transposed 3x3 convolution of stride 2 with SAME padding, as a convolution on the small grid.
 
     Along one axis the transposed convolution is `y[2i] = k0 x[i-1] + k2 x[i]` and `y[2i+1] = k1
     x[i]`: the taps of the even and of the odd outputs form a 2x2 kernel with four times the
@@ -37,7 +39,7 @@ def upsampling_conv(
 
     Args:
         x: features.
-        kernel: in the layout of `flax.linen.ConvTranspose`.
+        kernel: taps in the layout of `flax.linen.ConvTranspose`.
     """
     b, h, w, _ = x.shape
     f = kernel.shape[-1]
@@ -63,7 +65,7 @@ class UpConv(nn.Module):
     """
 
     features: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W f"]:
@@ -80,7 +82,7 @@ def pointwise(
     *unused: Any,
     **also_unused: Any,
 ) -> Float[Array, "b H W f"]:
-    """The 1x1 convolution as a matrix product, in the place of `lax.conv_general_dilated`.
+    """1x1 convolution as a matrix product, in place of `lax.conv_general_dilated`.
 
     The weight gradient is a product then, too, where XLA on a CPU would transpose the features and
     run a convolution whose window is the whole image.
@@ -90,9 +92,9 @@ def pointwise(
 
 
 def conv(
-    features: int, size: int = 3, stride: int = 1, dtype: Any = jnp.float32, **fields: Any
+    features: int, size: int = 3, stride: int = 1, dtype: DTypeLike = jnp.float32, **fields: Any
 ) -> nn.Conv:
-    """A square convolution with the paper's padding (SAME), Glorot-uniform kernel and zero bias."""
+    """Square convolution with the paper's padding (SAME), Glorot-uniform kernel and zero bias."""
     computed = pointwise if size == 1 else None
     return nn.Conv(
         features,
@@ -119,7 +121,7 @@ class PreActivation(nn.Module):
     features: int
     size: int = 3
     stride: int = 1
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -133,7 +135,7 @@ class PreActivation(nn.Module):
 class Id(nn.Module):
     """Identity residual block: 3x3, 3x3 and 1x1 at the incoming width, added to the input."""
 
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -158,7 +160,7 @@ class Res(nn.Module):
 
     features: int
     stride_at: Literal["first", "last"] = "last"
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -177,7 +179,7 @@ class Up(nn.Module):
     """
 
     features: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -189,8 +191,8 @@ class Up(nn.Module):
         return h + nearest2x(unit(1, name="shortcut")(x, train))
 
 
-def block(kind: type[nn.Module], remat: bool) -> Any:
-    """`kind`, or for `remat` a class that keeps only its input for the backward pass and computes
-    the rest again. It has to be given a name: its own differs.
+def maybe_remat(kind: type[M], remat: bool) -> type[M]:
+    """Class of a block; with `remat` one that keeps only its input for the backward pass and
+    recomputes the rest. Instances need an explicit name: the default one differs.
     """
     return nn.remat(kind, static_argnums=(2,)) if remat else kind

@@ -1,36 +1,43 @@
-"""PatchGAN: says of every patch of an image whether it looks real."""
+"""PatchGAN discriminator: a real-or-fake logit for every patch of an image."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from avq.models.blocks import conv
 from avq.models.norm import NormLeaky
+from avq.settings import setting
 
 
 class Discriminator(nn.Module):
-    """3x3 convolutions with batch norm and LeakyReLU on the hidden ones (Table 1 of Rivera and
+    """3x3 convolutions, the hidden ones followed by batch norm and LeakyReLU (Table 1 of Rivera and
     Hoyos, 2023).
 
     There is no norm on the logits: in training mode, with real and generated images in passes of
     their own, it would set the mean logit of both to zero and leave nothing to tell them apart by.
 
     Attributes:
-        filters: of the convolutions; the last is the number of logits a patch, 1.
-        strides: of the convolutions.
+        dtype: compute type; parameters, batch statistics and logits are float32.
+        axis_name: mapped axis over which batch statistics are averaged in training.
     """
 
-    filters: Sequence[int] = (128, 128, 128, 64, 64, 1)
-    strides: Sequence[int] = (2, 2, 2, 1, 1, 1)
-    dtype: Any = jnp.float32
+    filters: Sequence[int] = setting(
+        (128, 128, 128, 64, 64, 1), "filters of the convolutions, the last 1: the logit", low=1
+    )
+    strides: Sequence[int] = setting((2, 2, 2, 1, 1, 1), "strides of the convolutions", low=1)
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b H W 1"]:
-        """Logits (float32, positive: real) of the patches of an image in [-1, 1]."""
+        """Logits (float32; positive means real) of the patches of images in [-1, 1].
+
+        Raises:
+            ValueError: unless there are as many strides as filters.
+        """
         last = len(self.filters) - 1
         for i, (features, stride) in enumerate(zip(self.filters, self.strides, strict=True)):
             x = conv(features, 3, stride, self.dtype, name=f"conv{i + 1}")(x)

@@ -1,5 +1,4 @@
-"""From an image to one grid of codes a level: base encoder, AREN levels, and the chain that joins
-them.
+"""Encoder: an image to one grid of codes a level, by a base encoder and a chain of AREN levels.
 
 Source: section 3.1 and figures 2 and 3 of Rivera and Hoyos (2023).
 """
@@ -9,32 +8,35 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from avq.models.attention import Form, Norm, PixelAttention
-from avq.models.blocks import Id, Res, UpConv, block, conv
-from avq.models.quantizer import Quantized, Quantizer
+from avq.models.blocks import Id, Res, UpConv, conv, maybe_remat
+from avq.models.quantizers import Quantized, Quantizer
 
 
 class Trunk(nn.Module):
-    """One stage a filter count: `blocks` identity blocks at the incoming width, then a block that
-    halves the side.
+    """Stages of `blocks` identity blocks at the incoming width and a block that halves the side.
 
     Attributes:
-        remat: whether the backward pass computes the inside of blocks again, see `block`.
+        filters: filters of each halving.
+        blocks: identity blocks a stage.
+        stride_at: see `Res`.
+        remat: whether the backward pass recomputes the inside of blocks, see `maybe_remat`.
     """
 
     filters: Sequence[int]
     blocks: int = 2
     stride_at: Literal["first", "last"] = "last"
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
-        common = {"dtype": self.dtype, "axis_name": self.axis_name}
-        identity, down = block(Id, self.remat), block(Res, self.remat)
+        common: dict[str, Any] = {"dtype": self.dtype, "axis_name": self.axis_name}
+        identity, down = maybe_remat(Id, self.remat), maybe_remat(Res, self.remat)
         for stage, features in enumerate(self.filters):
             for index in range(stage * self.blocks, (stage + 1) * self.blocks):
                 x = identity(**common, name=f"Id_{index}")(x, train)
@@ -46,9 +48,9 @@ class BaseEncoder(nn.Module):
     """Stem, trunk and a 1x1 convolution to the latent width; its output is shared by all levels.
 
     Attributes:
-        filters: of the stem, then of each halving; their number is the R of the paper's Table 1.
+        filters: filters of the stem, then of each halving; their number is R in Table 1.
         features: channels of the output.
-        blocks: identity blocks a stage, the r of Table 1.
+        blocks: identity blocks a stage, r in Table 1.
         remat: see `Trunk`.
     """
 
@@ -56,7 +58,7 @@ class BaseEncoder(nn.Module):
     features: int
     blocks: int = 2
     stride_at: Literal["first", "last"] = "last"
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     remat: bool = False
 
@@ -80,7 +82,7 @@ class AREN(nn.Module):
     convolution.
 
     Attributes:
-        filters: of each halving; level l has l of them.
+        filters: filters of each halving; level l has l of them.
         features: channels of the output.
         blocks: identity blocks a stage.
         remat: see `Trunk`.
@@ -95,7 +97,7 @@ class AREN(nn.Module):
     attention_dim: int = 128
     attention_form: Form = "algorithm1"
     attention_norm: Norm | Literal["off"] = "bias_clip"
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     remat: bool = False
 
@@ -122,23 +124,22 @@ class AREN(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The chain of levels: each coarser level is quantised, up-sampled and joined to the next finer
-    one.
+    """Chain of levels: each coarser one is quantised, up-sampled and joined to the next finer one.
 
     Attributes:
-        base: the shared base encoder.
+        base: base encoder that all levels share.
         arens: one a level, finest first.
-        quantizers: one a level, finest first.
+        quantizers: one a level, finest first; their `code_dim` is the width of `base`.
     """
 
     base: BaseEncoder
     arens: Sequence[AREN]
     quantizers: Sequence[Quantizer]
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> tuple[Quantized, ...]:
-        """Quantises an image in [-1, 1]; returns one result a level, finest first."""
+        """Quantises images in [-1, 1]; one result a level, finest first."""
         base = self.base(x, train)
         features = self.base.features
         top = len(self.arens)

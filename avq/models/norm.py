@@ -1,6 +1,6 @@
-"""Batch norm followed by LeakyReLU, as one function with a gradient of its own.
+"""Batch norm followed by LeakyReLU, as one function with a hand-written gradient.
 
-Source: Ioffe and Szegedy (2015), algorithm 1 and section 3; statistics are those of all devices.
+Source: Ioffe and Szegedy (2015), algorithm 1 and section 3; statistics are of the global batch.
 """
 
 from functools import partial
@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 LEAK = 0.1
@@ -25,11 +26,11 @@ class NormLeaky(nn.Module):
     followed by a leaky ReLU, but for rounding.
 
     Attributes:
-        dtype: of the result; parameters, statistics and what is computed are float32.
+        dtype: type of the result; parameters, statistics and computation are float32.
         axis_name: mapped axis over which batch statistics are averaged in training.
     """
 
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -55,27 +56,27 @@ def norm_leaky(
     x: Float[Array, "b h w c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, "b h w c"], Moments]:
-    """LeakyReLU of `x` normed by its own mean and variance over all but the last axis.
+    """LeakyReLU of `x` normalised by its mean and variance over all but the last axis.
 
-    The gradient goes through memory less often than that of autodiff, and keeps nothing beside
-    `x` and the result.
+    The gradient reads memory less often than that of autodiff, and keeps only `x` and the result.
 
     Args:
         x: features, float32 or bfloat16.
         scale, bias: applied after the norm.
-        dtype: of the result.
-        axis_name: mapped axis over which the batch is split; its parts have the same size.
+        dtype: type of the result.
+        axis_name: mapped axis over which the batch is split in parts of the same size.
 
     Returns:
-        The result, and mean and variance, through which no gradient passes.
+        The result, and the mean and variance, through which no gradient passes.
     """
-    return _forward(x, scale, bias, dtype, axis_name)[0]
+    (y, moments), _ = _forward(x, scale, bias, dtype, axis_name)
+    return y, moments
 
 
-def _forward(x: Array, scale: Array, bias: Array, dtype: Any, axis_name: str | None) -> Any:
+def _forward(x: Array, scale: Array, bias: Array, dtype: DTypeLike, axis_name: str | None) -> Any:
     wide = x.astype(jnp.float32)
     mean, square = _mean(jnp.stack([_sums(wide), _sums(wide * wide)]), x, axis_name)
     moments = mean, jnp.maximum(square - mean * mean, 0.0)
@@ -83,7 +84,7 @@ def _forward(x: Array, scale: Array, bias: Array, dtype: Any, axis_name: str | N
     return (y, moments), (x, y, moments, scale)
 
 
-def _backward(dtype: Any, axis_name: str | None, kept: Any, cotangents: Any) -> Any:
+def _backward(dtype: DTypeLike, axis_name: str | None, kept: Any, cotangents: Any) -> Any:
     x, y, (mean, variance), scale = kept
     d_y, wide = (a.astype(jnp.float32) for a in (cotangents[0], x))
     d_normed = jnp.where(y >= 0, d_y, LEAK * d_y)

@@ -1,8 +1,8 @@
 """The discrete autoencoder: encode, quantise, decode, with any number of levels."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import flax.struct
@@ -12,16 +12,21 @@ from jaxtyping import Array, Float, Int
 from avq.models.attention import Form, Norm
 from avq.models.decoder import Decoder
 from avq.models.encoder import AREN, BaseEncoder, Encoder
-from avq.models.quantizer import Quantized, Quantizer, Statistics
+from avq.models.quantizers import CodebookStatistics, EMAQuantizer, Quantized, Quantizer
+from avq.settings import setting
+from avq.typing import Leaf
 
 
 @flax.struct.dataclass
 class Reconstruction:
-    """An image `[b, h, w, 3]` in about [-1, 1] (not clipped) and the quantised levels it was
-    decoded from, finest first.
+    """Result of the autoencoder.
+
+    Attributes:
+        images: float32 `[b, h, w, 3]` in about [-1, 1], not clipped.
+        levels: results of the quantisers, finest level first.
     """
 
-    images: Any
+    images: Leaf
     levels: tuple[Quantized, ...]
 
 
@@ -33,46 +38,50 @@ class VQVAE(nn.Module):
     side.
 
     Attributes:
-        levels: number of code grids.
-        codes: size of each level's codebook.
-        latent_dim: channels of a code.
-        base_filters: of the base encoder: stem, then one a halving.
-        aren_filters: width of the ARENs' down-sampling blocks.
-        decoder_filters: stem, then one a doubling.
-        encoder_blocks, decoder_blocks: identity blocks a stage.
-        stride_at: where a `Res` block strides, 'last' or 'first'.
-        attention_dim, attention_form, attention_norm: see `PixelAttention`; the norm 'off' leaves
-            attention out.
-        decoder_inputs: 'finest' or 'all' levels.
-        codebook_update, commitment, codebook_decay, revive_below: see `Quantizer`.
-        dtype: compute type of convolutions and attention, 'float32' or 'bfloat16'.
-        remat: whether the backward pass computes the inside of residual blocks again, for less
-            memory.
-        sync_batch_norm: whether batch statistics are of the whole batch, over all devices; else
-            each device normalises its own part, and results depend on their number.
-        axis_name: mapped axis over which batch and codebook statistics are taken in training.
+        make_quantizer: class of the quantisers, or a partial of it; called once a level. Their
+            `code_dim` is the width of the latents.
+        axis_name: mapped axis over which batch statistics are averaged in training.
+
+    Raises:
+        ValueError: on the first call, unless `decoder_filters` has one entry more than
+            `base_filters`.
     """
 
-    levels: int = 2
-    codes: int = 1024
-    latent_dim: int = 256
-    base_filters: Sequence[int] = (128, 128, 128)
-    aren_filters: int = 128
-    decoder_filters: Sequence[int] = (128, 128, 128, 128)
-    encoder_blocks: int = 2
-    decoder_blocks: int = 1
-    stride_at: Literal["first", "last"] = "last"
-    attention_dim: int = 128
-    attention_form: Form = "algorithm1"
-    attention_norm: Norm | Literal["off"] = "bias_clip"
-    decoder_inputs: Literal["finest", "all"] = "finest"
-    codebook_update: Literal["ema", "gradient"] = "ema"
-    commitment: float = 0.25
-    codebook_decay: float = 0.99
-    revive_below: float = 0.03
-    dtype: str = "float32"
-    remat: bool = False
-    sync_batch_norm: bool = True
+    levels: int = setting(2, "code grids, each of half the side of the one before", low=1)
+    base_filters: Sequence[int] = setting(
+        (128, 128, 128), "filters of the base encoder: stem, then one a halving", low=1
+    )
+    aren_filters: int = setting(128, "filters of the ARENs' down-sampling blocks", low=1)
+    decoder_filters: Sequence[int] = setting(
+        (128, 128, 128, 128), "filters of the decoder: stem, then one a doubling", low=1
+    )
+    encoder_blocks: int = setting(2, "identity blocks a stage of the encoder", low=0)
+    decoder_blocks: int = setting(1, "identity blocks a stage of the decoder", low=0)
+    stride_at: Literal["first", "last"] = setting(
+        "last", "convolution of a down-sampling block that strides", choices=("first", "last")
+    )
+    attention_dim: int = setting(128, "channels of the two projections of attention", low=1)
+    attention_form: Form = setting(
+        "algorithm1", "formula of the paper for attention", choices=get_args(Form)
+    )
+    attention_norm: Norm | Literal["off"] = setting(
+        "bias_clip",
+        "norm of attention weights; off: no attention",
+        choices=(*get_args(Norm), "off"),
+    )
+    decoder_inputs: Literal["finest", "all"] = setting(
+        "finest", "levels that the decoder reads", choices=("finest", "all")
+    )
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "compute type of convolutions and attention", choices=("float32", "bfloat16")
+    )
+    remat: bool = setting(
+        False, "whether the backward pass recomputes the inside of residual blocks, to save memory"
+    )
+    sync_batch_norm: bool = setting(
+        True, "whether batch statistics are of all devices; else results depend on their number"
+    )
+    make_quantizer: Callable[..., Quantizer] = EMAQuantizer
     axis_name: str | None = None
 
     def setup(self) -> None:
@@ -81,10 +90,6 @@ class VQVAE(nn.Module):
                 f"model.decoder_filters has {len(self.decoder_filters)} entries, must have "
                 f"{len(self.base_filters) + 1}: a stem and one for each halving to the finest grid"
             )
-        if self.stride_at not in ("first", "last"):
-            raise ValueError(f"model.stride_at {self.stride_at!r} is not one of first, last")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"model.dtype {self.dtype!r} is not one of float32, bfloat16")
         dtype = jnp.dtype(self.dtype)
         norm_axis = self.axis_name if self.sync_batch_norm else None
         common: dict[str, Any] = {"dtype": dtype, "axis_name": norm_axis}
@@ -93,11 +98,13 @@ class VQVAE(nn.Module):
             "stride_at": self.stride_at,
             "remat": self.remat,
         }
-        base = BaseEncoder(self.base_filters, self.latent_dim, **shape, **common)
+        quantizers = [self.make_quantizer() for _ in range(self.levels)]
+        width = quantizers[0].code_dim
+        base = BaseEncoder(self.base_filters, width, **shape, **common)
         arens = [
             AREN(
                 (self.aren_filters,) * level,
-                self.latent_dim,
+                width,
                 attention_dim=self.attention_dim,
                 attention_form=self.attention_form,
                 attention_norm=self.attention_norm,
@@ -105,18 +112,6 @@ class VQVAE(nn.Module):
                 **common,
             )
             for level in range(1, self.levels + 1)
-        ]
-        quantizers = [
-            Quantizer(
-                self.codes,
-                self.latent_dim,
-                self.codebook_update,
-                self.commitment,
-                self.codebook_decay,
-                self.revive_below,
-                self.axis_name,
-            )
-            for _ in range(self.levels)
         ]
         self.encoder = Encoder(base, arens, quantizers, dtype)
         self.decoder = Decoder(
@@ -128,18 +123,16 @@ class VQVAE(nn.Module):
         )
 
     def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Reconstruction:
-        """Reconstructs images in [-1, 1]. Training mutates 'batch_stats', fills an empty 'codebook'
-        and draws from the rng 'codebook'.
+        """Reconstructs images in [-1, 1]. Training updates 'batch_stats', fills an empty 'codebook'
+        and draws from the rng stream 'codebook'.
         """
         levels = self.encoder(images, train)
         return Reconstruction(self.decoder([level.vectors for level in levels], train), levels)
 
-    def learn(self, batch: Sequence[Statistics]) -> None:
-        """Moves the codebooks, finest first, by what was seen in a step: see `Quantizer.learn`.
-        Mutates 'codebook'.
-        """
-        for quantizer, statistics in zip(self.encoder.quantizers, batch, strict=True):
-            quantizer.learn(statistics)
+    def update_codebooks(self, statistics: Sequence[CodebookStatistics]) -> None:
+        """Updates the collection 'codebook' by the statistics of a step, finest level first."""
+        for quantizer, of_level in zip(self.encoder.quantizers, statistics, strict=True):
+            quantizer.update(of_level)
 
     def encode(self, images: Float[Array, "b h w 3"]) -> tuple[Int[Array, "b _h _w"], ...]:
         """Codes of images in [-1, 1], finest level first."""
@@ -151,15 +144,25 @@ class VQVAE(nn.Module):
         return self.decoder(vectors, False)
 
     def stride(self) -> int:
-        """What the side of an image must be a multiple of: that of the coarsest grid."""
-        return 2 ** (len(self.base_filters) - 1 + self.levels)
+        """Pixels along the side of a code of the coarsest level; divides the side of an image."""
+        pixels: int = 2 ** (len(self.base_filters) - 1 + self.levels)
+        return pixels
 
     def grids(self, image_size: int) -> tuple[int, ...]:
         """Side of each level's grid of codes for a square image, finest first."""
         finest = image_size // 2 ** len(self.base_filters)
         return tuple(finest // 2**level for level in range(self.levels))
 
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level, finest first."""
+        size = self.make_quantizer(parent=None).codebook_size  # of no submodule
+        return (size,) * self.levels
+
     def bits_per_pixel(self, image_size: int) -> float:
-        """Bits of all levels' codes over pixels, at `log2(codes)` each: no entropy coding."""
-        tokens = sum(side**2 for side in self.grids(image_size))
-        return tokens * math.log2(self.codes) / image_size**2
+        """Bits of all levels' codes over pixels, at `log2(codebook_size)` each: no entropy coding.
+
+        Args:
+            image_size: side of a square image in pixels.
+        """
+        sizes = zip(self.grids(image_size), self.codebook_sizes(), strict=True)
+        return sum(side**2 * math.log2(k) for side, k in sizes) / image_size**2

@@ -1,113 +1,137 @@
-"""A run from start, or from where it stopped, to its last step."""
+"""The training loop: a run from its start, or from its newest checkpoint, to its last step."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 
-from avq import losses, parallel
-from avq.checkpoint import CHECKPOINTS, CONFIG, DATASET, Checkpoints
-from avq.config import refused_values, require_same
-from avq.data.dataset import Dataset, open_dataset
-from avq.data.pipeline import prefetch, train_batches
+from avq import parallel
+from avq.checkpoint import CHECKPOINTS, Checkpoints
+from avq.config import (
+    CONFIG,
+    DATASET,
+    completed,
+    free_on_resume,
+    input_errors,
+    read_config,
+    require_same,
+    require_valid_config,
+    write_config,
+)
 from avq.errors import InputError
-from avq.evaluate.evaluation import Evaluator, samples
-from avq.hosts import first
+from avq.hosts import is_main_process
 from avq.json_files import read_json, write_json
 from avq.lock import locked
 from avq.train.guards import Guards
 from avq.train.interval import Diverged, Interval
+from avq.train.optim import make_optimizers
 from avq.train.profile import Profile
-from avq.train.state import TrainState
+from avq.train.state import TrainState, init_state
+from avq.train.step import train_step
 from avq.train.stop import Stop, stop_on_signal
-from avq.train.system import System, build, make_step
+from avq.train.task import Batch, Task, TaskData
 from avq.train.writers import Progress, Writer
 
+Optimizers = dict[str, optax.GradientTransformation]
 
-def check(config: Any, system: System) -> Mesh:
+
+def train(task: Task, workdir: str, profile: int = 0) -> int:
+    """Trains, or resumes, the run in a folder.
+
+    Args:
+        task: with the config of the run.
+        workdir: the folder.
+        profile: steps to trace into its folder `profile`, soon after the start; see `Profile`.
+
+    Returns:
+        0 when the last step is done, 128 + the signal's number when it was interrupted (the steps
+        done are saved).
+
+    Raises:
+        InputError: for errors that the user can correct; nothing has been written then.
+        Diverged: when losses or gradients are no longer finite.
+        NotSaved: when a checkpoint cannot be written.
+        OSError: when another file cannot be written.
+    """
+    run, checkpoint = Path(workdir), task.checkpoint
+    _require_same_config(task, run)
+    optimizers = optimizers_of(task)
+    mesh = require_runnable(task, optimizers)
+    data = task.open_data(read_json(run / DATASET))
+    kept = checkpoint.keep, checkpoint.keep_best, task.best
+    writes = is_main_process()
+    with locked(run) if writes else nullcontext(), Checkpoints(run, *kept) as checkpoints:
+        state, start = _start(task, optimizers, mesh, checkpoints)
+        if writes:
+            write_json(run / DATASET, dict(data.summary))
+            write_config(run, task.config)
+        if start >= task.train.steps:
+            _say(f"{workdir}: all {start} steps are done. Raise --config.train.steps to train on.")
+            return 0
+        return _Loop(task, run, optimizers, mesh, data, checkpoints).run(state, start, profile)
+
+
+def optimizers_of(task: Task) -> Optimizers:
+    """The optimiser of each player.
+
+    Raises:
+        InputError: for a setting that they refuse.
+    """
+    with input_errors("optim"):
+        return make_optimizers(task.optim, task.learning_rates, task.train.steps)
+
+
+def compile_step(task: Task, optimizers: Optimizers, mesh: Mesh) -> Any:
+    """The compiled step of a task, `(state, frozen, batch) -> (state, metrics)`."""
+    step = partial(train_step, task=task, optimizers=optimizers)
+    return parallel.compile_step(step, mesh)
+
+
+def require_runnable(task: Task, optimizers: Optimizers) -> Mesh:
     """Refuses what cannot run before anything is written; returns the mesh.
 
     Raises:
-        InputError: for an image side that the model's stride, or a batch that devices and
-            micro-batches do not divide, and for values that modules refuse.
+        InputError: for a batch that devices and micro-batches do not divide, and for values that
+            modules refuse.
     """
-    size, stride = config.data.image_size, system.vqvae.stride()
-    if size % stride or size < stride:
-        raise InputError(
-            f"data.image_size={size} is not a multiple of the model's stride {stride}. "
-            f"Use {max(stride, size // stride * stride)} or {(size // stride + 1) * stride}."
-        )
-    with refused_values("parallel.devices"):
-        mesh = parallel.make_mesh(config.parallel.devices)
-    batch, parts = config.data.batch_size, config.optim.accumulate
+    with input_errors("parallel.devices"):
+        mesh = parallel.make_mesh(task.parallel.devices)
+    batch, parts = task.batch_size, task.optim.accumulate
     if batch < 1 or batch % mesh.size:
         raise InputError(
             f"data.batch_size={batch} cannot be split over {mesh.size} devices. "
             f"Use a multiple of {mesh.size}, or set parallel.devices."
         )
-    if parts < 1 or batch // mesh.size % parts:
+    if batch // mesh.size % parts:
         raise InputError(
             f"optim.accumulate={parts} does not divide the {batch // mesh.size} images that each "
             "of the devices gets of data.batch_size."
         )
-    with refused_values("config"):
-        state = jax.eval_shape(partial(system.init, config.seed, size))
-        if state.discriminator is not None:
-            losses.generator_loss(fake_logits=jnp.ones((1, 1, 1, 1)), kind=config.loss.adversarial)
+    with input_errors("config"):
+        jax.eval_shape(partial(init_state, task, task.seed, optimizers))
     return mesh
 
 
-def train(config: Any, workdir: str, profile: int = 0) -> int:
-    """Trains, or goes on training, the run in a folder.
-
-    Args:
-        config: of the run.
-        workdir: its folder.
-        profile: steps to trace into its folder `profile`, soon after the start; see `Profile`.
-
-    Returns:
-        0 when the last step is done, 128 + the signal's number when it was interrupted (what was
-        done is saved).
-
-    Raises:
-        InputError: for what the user can put right; nothing has been written then.
-        Diverged: when losses or gradients are no longer finite.
-        NotSaved: when a checkpoint cannot be written.
-        OSError: when another file cannot be written.
-    """
-    run = Path(workdir)
-    saved = read_json(run / CONFIG)
+def _require_same_config(task: Task, run: Path) -> None:
+    saved = read_config(run)
     if saved is not None:
-        require_same(saved, config.to_dict(), workdir)
+        saved = completed(saved, task.sections())
+        require_valid_config(saved, task.sections())
+        require_same(saved, task.config, free_on_resume(task.sections()), str(run))
     elif (run / CHECKPOINTS).is_dir() and any((run / CHECKPOINTS).iterdir()):
-        raise InputError(f"{workdir!r} has checkpoints but no {CONFIG}. Put back a copy of it.")
-    with refused_values("config"):
-        system = build(config)
-    mesh = check(config, system)
-    dataset = open_dataset(config.data, read_json(run / DATASET))
-    keep = config.checkpoint.keep, config.checkpoint.keep_best
-    with locked(run) if first() else nullcontext(), Checkpoints(run, *keep) as checkpoints:
-        state, start = _start(system, config, mesh, checkpoints)
-        if first():
-            write_json(run / DATASET, dataset.summary.to_json())
-            write_json(run / CONFIG, config.to_dict())
-        if start >= config.train.steps:
-            _say(f"{workdir}: all {start} steps are done. Raise --config.train.steps to go on.")
-            return 0
-        return _Run(config, run, system, mesh, dataset, checkpoints).go(state, start, profile)
+        raise InputError(f"{str(run)!r} has checkpoints but no {CONFIG}. Put back a copy of it.")
 
 
 def _start(
-    system: System, config: Any, mesh: Mesh, checkpoints: Checkpoints
+    task: Task, optimizers: Optimizers, mesh: Mesh, checkpoints: Checkpoints
 ) -> tuple[TrainState, int]:
-    init = partial(system.init, config.seed, config.data.image_size)
+    init = partial(init_state, task, task.seed, optimizers)
     if not checkpoints.steps():
-        return parallel.everywhere(init, mesh), 0
+        return parallel.init_replicated(init, mesh), 0
     sharding = parallel.replicated(mesh)
     target = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), jax.eval_shape(init)
@@ -118,48 +142,42 @@ def _start(
 
 
 def _say(message: str) -> None:
-    if first():
+    if is_main_process():
         print(message, flush=True)
 
 
-class _Run:
-    """The loop and what it reports to."""
+class _Loop:
+    """The loop of a run, and its reports."""
 
     def __init__(
         self,
-        config: Any,
+        task: Task,
         run: Path,
-        system: System,
+        optimizers: Optimizers,
         mesh: Mesh,
-        dataset: Dataset,
+        data: TaskData,
         checkpoints: Checkpoints,
     ) -> None:
-        self.config = config
-        self.run = run
+        self.task = task
+        self.folder = run
         self.mesh = mesh
-        self.dataset = dataset
+        self.data = data
         self.checkpoints = checkpoints
-        step = make_step(system, config, dataset.summary.pixel_variance)
-        self.step = parallel.compile_step(step, mesh)
-        self.evaluator = Evaluator(system.vqvae, mesh)
-        self.samples = samples(dataset.test, config.data.image_size)
-        playing = system.discriminator is not None
-        self.guards = Guards(config.loss.adversarial_start if playing else None)
-        self.asked_to_stop = parallel.Largest(mesh) if jax.process_count() > 1 else int
+        self.step = compile_step(task, optimizers, mesh)
+        self.frozen = jax.device_put(dict(task.frozen()), parallel.replicated(mesh))
+        self.evaluate = task.evaluator(data, mesh)
+        self.guards = Guards(task.alarms())
+        self.asked_to_stop = parallel.DelayedMax(mesh) if jax.process_count() > 1 else int
 
-    def go(self, state: TrainState, start: int, profile: int) -> int:
-        config, steps = self.config, self.config.train.steps
-        host, hosts = jax.process_index(), jax.process_count()
-        batches = train_batches(
-            self.dataset.train, config.data, seed=config.seed, host=host, hosts=hosts
-        )
-        stream = prefetch(batches, start, config.data.workers)
-        self.writer = Writer(self.run, start)
-        self.progress = Progress(start, steps)
-        self.profile = Profile(self.run / "profile", start, profile)
+    def run(self, state: TrainState, start: int, profile: int) -> int:
+        """Trains from a state; returns the exit code."""
+        self.batches = self.data.batches(start)
+        self.writer = Writer(self.folder, start)
+        self.progress = Progress(start, self.task.train.steps)
+        self.profile = Profile(self.folder / "profile", start, profile)
         try:
             with stop_on_signal() as stop:
-                stopped = self._steps(state, start, stream, stop)
+                stopped = self._steps(state, start, stop)
             return 128 + stopped if stopped else 0
         except Diverged as error:
             self.checkpoints.wait()  # the newest may still be on its way
@@ -168,24 +186,24 @@ class _Run:
                 "Lower optim.learning_rate, and train in another --workdir."
             ) from error
         finally:
-            stream.close()  # type: ignore[attr-defined]
+            self.batches.close()
             self.profile.close()
             self.progress.close()
             self.writer.close()
 
-    def _steps(self, state: TrainState, start: int, stream: Iterator[Any], stop: Stop) -> int:
+    def _steps(self, state: TrainState, start: int, stop: Stop) -> int:
         """Runs to the last step, or until a signal, whose number it returns."""
-        config, steps = self.config, self.config.train.steps
-        periods = config.train.log_every, config.train.eval_every, config.checkpoint.every
-        interval = Interval(start, config.optim.skip_nonfinite)
-        batch = self._next(stream, interval)
+        settings, steps = self.task.train, self.task.train.steps
+        periods = settings.log_every, settings.eval_every, self.task.checkpoint.every
+        interval = self._interval(start)
+        batch = self._next(interval)
         for done in range(start + 1, steps + 1):
             self.profile.before(done)
-            state, metrics = self.step(state, batch)
+            state, metrics = self.step(state, self.frozen, batch)
             self.profile.after(done, metrics)
             last = done == steps
             if not last:  # the next one is on its way while this step is computed
-                batch = self._next(stream, interval)
+                batch = self._next(interval)
             interval.add(metrics)
             self.progress.advance()
             asked = self.asked_to_stop(stop.number)
@@ -193,46 +211,45 @@ class _Run:
             if logs or evaluates or saves or asked:
                 interval.require_finite()  # before anything is written of it
             if logs:
-                self._log(interval, done, config.data.batch_size)
-                interval = Interval(done, config.optim.skip_nonfinite)
-            psnr = None
+                self._log(interval, done)
+                interval = self._interval(done)
+            measure = None
             if evaluates:
-                psnr = self._evaluate(state, done)
+                measure = self._evaluate(state, done)
                 interval.restart()
             if saves or evaluates or asked:
-                self.checkpoints.save(done, state, config.to_dict(), psnr)
+                self.checkpoints.save(done, state, self.task.config, measure)
             if asked:
-                self.progress.say(
-                    f"stopped; saved step {done}. The same command goes on from there."
-                )
+                self.progress.say(f"stopped; saved step {done}. The same command continues.")
                 return asked
         return 0
 
-    def _next(self, stream: Iterator[Any], interval: Interval) -> Any:
-        with interval.waiting():
-            images = next(stream)
-        return parallel.place(images, self.mesh)
+    def _interval(self, done: int) -> Interval:
+        return Interval(done, self.task.optim.skip_nonfinite, self.task.interval)
 
-    def _log(self, interval: Interval, done: int, batch_size: int) -> None:
-        values = interval.summary(done, batch_size)
+    def _next(self, interval: Interval) -> Batch:
+        with interval.waiting():
+            rows = next(self.batches)
+        batch: Batch = parallel.shard_batch(rows, self.mesh)
+        return batch
+
+    def _log(self, interval: Interval, done: int) -> None:
+        task = self.task
+        values = interval.summary(task.batch_size)
         if not values:
             return
-        for warning in self.guards.look(done, values):
+        for warning in self.guards.check(done, values):
             self.progress.say(f"warning: step {done}: {warning}")
         self.writer.scalars(done, values)
-        left = (self.config.train.steps - done) * batch_size / values["train/images_per_second"]
-        self.progress.report(done, values, left)
+        left = (task.train.steps - done) * task.batch_size / values["train/images_per_second"]
+        self.progress.report(done, task.headline(values), values, left)
 
     def _evaluate(self, state: TrainState, done: int) -> float:
-        variables = state.ema_variables()
-        measures = self.evaluator.evaluate(
-            variables, self.dataset.test, self.dataset.summary, self.config.data.batch_size
-        )
+        """Evaluates the averaged player; returns the measure that ranks checkpoints."""
+        result = self.evaluate(state.averaged_variables(self.task.averaged))
+        measures = result.measures
         self.writer.scalars(done, {f"eval/{name}": value for name, value in measures.items()})
-        self.writer.image(done, self.evaluator.grid(variables, self.samples))
-        usage = "/".join(f"{share:.0%}" for share in measures["usage"])
-        self.progress.say(
-            f"eval at {done}: psnr {measures['psnr']:.2f} dB  ssim {measures['ssim']:.3f}  "
-            f"mae/std {measures['mae_over_std']:.4f}  usage {usage}"
-        )
-        return measures["psnr"]
+        self.writer.pictures(done, result.pictures)
+        self.progress.say(f"eval at {done}: {self.task.evaluation_headline(measures)}")
+        best: float = measures[self.task.best[0]]
+        return best

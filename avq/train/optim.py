@@ -1,8 +1,29 @@
-"""Learning-rate schedules and optimisers from the config."""
+"""Learning-rate schedules and optimisers."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import optax
+
+from avq.settings import setting
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Settings of the optimisers, which all players share but for their learning rates."""
+
+    learning_rate: float = setting(1e-4, "Adam's learning rate", low=0)
+    b1: float = setting(0.5, "Adam's decay of the mean gradient", low=0, high=1)
+    b2: float = setting(0.999, "Adam's decay of the mean squared gradient", low=0, high=1)
+    warmup: int = setting(0, "steps of linear warm-up", low=0)
+    decay: str = setting(
+        "constant", "learning rate after the warm-up", choices=("constant", "cosine")
+    )
+    ema_decay: float = setting(0.999, "decay of the averaged parameters", low=0, high=1)
+    accumulate: int = setting(1, "micro-batches that a batch is gone through in", low=1)
+    skip_nonfinite: int = setting(
+        0, "steps that may be left out for not being finite", low=0, free=True
+    )
 
 
 def schedule(*, learning_rate: float, warmup: int, decay: str, steps: int) -> optax.Schedule:
@@ -25,14 +46,21 @@ def schedule(*, learning_rate: float, warmup: int, decay: str, steps: int) -> op
     )
 
 
-def make_optimizers(optim: Any, steps: int) -> dict[str, optax.GradientTransformation]:
-    """Adam for each player, from the config's `optim` and `train.steps`."""
-    players = {"vqvae": optim.learning_rate, "discriminator": optim.discriminator_learning_rate}
+def make_optimizers(
+    optim: Optim, learning_rates: Mapping[str, float], steps: int
+) -> dict[str, optax.GradientTransformation]:
+    """Adam for each player.
+
+    Args:
+        optim: settings.
+        learning_rates: by player.
+        steps: at which a cosine schedule reaches 0.
+    """
     return {
         name: optax.adam(
             schedule(learning_rate=rate, warmup=optim.warmup, decay=optim.decay, steps=steps),
             b1=optim.b1,
             b2=optim.b2,
         )
-        for name, rate in players.items()
+        for name, rate in learning_rates.items()
     }

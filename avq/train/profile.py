@@ -23,13 +23,13 @@ class Profile:
             self._tracing = True
 
     def after(self, step: int, result: Any) -> None:
-        """Ends the trace if this step is the last of it, when its result is there."""
+        """Ends the trace if this step is the last of it, once its result is computed."""
         if self._tracing and step == self.last:
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Writes what was traced so far."""
+        """Ends a trace that is under way, and writes it."""
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False

@@ -1,16 +1,19 @@
-"""What training carries from one step to the next."""
+"""State that training carries from one step to the next."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-Tree = Any
+from avq.train.task import Params, Task, Variables
+from avq.typing import Leaf
+
+CODEBOOK = "codebook"  # collection of codebooks that learn by moving averages
 
 
 @flax.struct.dataclass
@@ -21,74 +24,61 @@ class Player:
         params: its parameters.
         model_state: its other variables by collection: 'batch_stats', and 'codebook' where one is
             learned by moving averages.
-        opt_state: of its optimiser.
+        opt_state: state of its optimiser.
     """
 
-    params: Tree
-    model_state: dict[str, Tree]
+    params: Params
+    model_state: dict[str, Any]
     opt_state: optax.OptState
 
-    def variables(self) -> dict[str, Tree]:
+    def variables(self) -> dict[str, Any]:
         """All variables, as `apply` takes them."""
         return {"params": self.params, **self.model_state}
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a run is at a step; together with the config and the data it says all that comes
-    after.
+    """Complete training state. With the config and the data it determines every later step.
 
     Attributes:
         step: steps done, a scalar int32.
-        vqvae: the generator.
-        discriminator: a `Player`, or None where the config trains without one.
-        ema: moving average of the generator's parameters and batch statistics, which evaluation
-            uses.
+        players: by name.
+        ema: moving average of the parameters and batch statistics of the player that is evaluated.
         rng: key data, uint32; it never changes, step s draws from `fold_in(rng, s)`.
         skipped: how many of the steps done were left out, since they were not finite; int32.
     """
 
-    step: Any
-    vqvae: Player
-    discriminator: Any  # Orbax puts its own marks in the place of None
-    ema: dict[str, Tree]
-    rng: Any
-    skipped: Any
+    step: Leaf
+    players: dict[str, Player]
+    ema: dict[str, Any]
+    rng: Leaf
+    skipped: Leaf
 
-    def ema_variables(self) -> dict[str, Tree]:
-        """Variables of the averaged generator, as `apply` takes them."""
-        return {**self.vqvae.variables(), **self.ema}
+    def averaged_variables(self, player: str) -> dict[str, Any]:
+        """Variables of the averaged player, as `apply` takes them."""
+        return {**self.players[player].variables(), **self.ema}
 
 
-def split_codebook(variables: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Tree]]:
-    """All collections but 'codebook', and that one, where there is one."""
-    codebook = {name: tree for name, tree in variables.items() if name == "codebook"}
-    return {name: tree for name, tree in variables.items() if name not in codebook}, codebook
+def split_codebook(variables: Variables) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All collections but the codebook, and the codebook where there is one."""
+    codebook = {name: tree for name, tree in variables.items() if name == CODEBOOK}
+    return {name: tree for name, tree in variables.items() if name != CODEBOOK}, codebook
 
 
 def init_state(
-    seed: int,
-    image_size: int,
-    *,
-    vqvae: nn.Module,
-    discriminator: nn.Module | None,
-    optimizers: dict[str, optax.GradientTransformation],
+    task: Task, seed: int, optimizers: Mapping[str, optax.GradientTransformation]
 ) -> TrainState:
-    """The state before the first step; `optimizers` by player: 'vqvae' and 'discriminator'."""
-    rng, vqvae_key, discriminator_key = jax.random.split(jax.random.key(seed), 3)
-    image = jnp.zeros((1, image_size, image_size, 3))
+    """The state before the first step; `optimizers` by player."""
+    rng, *keys = jax.random.split(jax.random.key(seed), 1 + len(task.learning_rates))
 
-    def player(module: nn.Module, key: Array, optimizer: optax.GradientTransformation) -> Player:
-        variables = dict(module.init(key, image, train=False))
+    def player(name: str, key: Array) -> Player:
+        variables = dict(task.init(name, key))
         params = variables.pop("params")
-        return Player(params, variables, optimizer.init(params))
+        return Player(params, variables, optimizers[name].init(params))
 
-    generator = player(vqvae, vqvae_key, optimizers["vqvae"])
-    opponent = None
-    if discriminator is not None:
-        opponent = player(discriminator, discriminator_key, optimizers["discriminator"])
-    # A copy: a buffer that stands in the state twice cannot be donated. A codebook that is learned
-    # by moving averages is one already.
-    ema = jax.tree.map(jnp.copy, split_codebook(generator.variables())[0])
+    players = {name: player(name, key) for name, key in zip(task.learning_rates, keys, strict=True)}
+    # A copy: a buffer that is in the state twice cannot be donated. A codebook that is learned by
+    # moving averages is one already.
+    ema = jax.tree.map(jnp.copy, split_codebook(players[task.averaged].variables())[0])
     zero = partial(jnp.zeros, (), jnp.int32)  # one buffer each: see above
-    return TrainState(zero(), generator, opponent, ema, jax.random.key_data(rng), zero())
+    return TrainState(zero(), players, ema, jax.random.key_data(rng), zero())

@@ -1,117 +1,110 @@
-"""One training step of both players: a pure function of state and batch."""
+"""One training step: a pure function of state and batch, run by `avq.parallel.compile_step`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, UInt8
 
-from avq.models.quantizer import perplexity
-from avq.train.contribution import contribute, contribute_in_turns, each_devices, mean_over
-from avq.train.objective import Metrics, Objective
+from avq import parallel
+from avq.train.gradients import accumulate_gradients, batch_gradients
 from avq.train.state import Player, TrainState, split_codebook
+from avq.train.task import Batch, Params, Task, Variables
+from avq.typing import Leaf
+
+
+@flax.struct.dataclass
+class StepMetrics:
+    """Metrics of a step.
+
+    Attributes:
+        means: scalars, logged as means over an interval.
+        counts: arrays, added up over an interval for `Task.interval`.
+    """
+
+    means: dict[str, Leaf]
+    counts: dict[str, Any]
 
 
 def train_step(
     state: TrainState,
-    images: UInt8[Array, "b h w 3"],
+    frozen: Mapping[str, Any],
+    batch: Batch,
     *,
-    vqvae: nn.Module,
-    discriminator: nn.Module | None,
-    optimizers: dict[str, optax.GradientTransformation],
-    objective: Objective,
-    accumulate: int = 1,
-    axis_name: str | None = None,
-    sync_batch_norm: bool = True,
-) -> tuple[TrainState, Metrics]:
-    """Updates both players at once, each from the other's parameters before the step.
+    task: Task,
+    optimizers: Mapping[str, optax.GradientTransformation],
+) -> tuple[TrainState, StepMetrics]:
+    """Updates all players at once, each from the others' parameters before the step.
 
     Args:
         state: before the step.
-        images: this device's part of the batch, 0..255.
-        vqvae, discriminator: modules; `discriminator` None trains the first alone.
-        optimizers: by player, 'vqvae' and 'discriminator'.
-        objective: weights of the losses.
-        accumulate: micro-batches that the batch is gone through in, one after the other, before
-            anything is updated; divides b. Image i is in micro-batch i modulo their number.
-        axis_name: mapped axis that the batch is split over; None for a single device.
-        sync_batch_norm: whether the modules take batch statistics over that axis; if not, the
-            running ones become the mean of all devices'.
+        frozen: `Task.frozen`.
+        batch: this device's part of the batch.
+        task: what is trained. `task.optim.accumulate` micro-batches are gone through one after the
+            other before anything is updated; row i is in micro-batch i modulo their number.
+        optimizers: by player.
 
     Returns:
-        The state after the step, and metrics: scalars, one value a level of `perplexity`, and the
-        `code_counts` `[levels, k]` of the global batch.
+        The state after the step, and its metrics.
     """
-    players = {"vqvae": state.vqvae}
-    if state.discriminator is not None:
-        players["discriminator"] = state.discriminator
-    contribute_part = partial(
-        contribute,
-        # As parameters of each device, so that gradients are summed over the devices once.
-        {name: each_devices(player.params, axis_name) for name, player in players.items()},
-        {name: split_codebook(player.model_state)[0] for name, player in players.items()},
-        started=(state.step >= objective.adversarial_start).astype(jnp.float32),
-        vqvae=vqvae,
-        discriminator=discriminator,
-        objective=objective,
-        axis_name=axis_name,
-        sync_batch_norm=sync_batch_norm,
+    players, optim = state.players, task.optim
+    gradients_of = partial(
+        batch_gradients,
+        task=task,
+        params={name: parallel.device_varying(player.params) for name, player in players.items()},
+        frozen=frozen,
+        step=state.step,
     )
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-    _, codebook = split_codebook(state.vqvae.model_state)
-    if accumulate == 1:
-        codebook, found = contribute_part(codebook, images, key)
+    model_state: Mapping[str, Variables] = {
+        name: player.model_state for name, player in players.items()
+    }
+    if optim.accumulate == 1:
+        gradients = gradients_of(model_state, batch, key)
     else:
-        codebook, found = contribute_in_turns(
-            contribute_part, codebook, images, key, accumulate, axis_name
-        )
+        gradients = accumulate_gradients(gradients_of, model_state, batch, key, optim.accumulate)
 
-    _, learned = vqvae.apply(
-        {"params": state.vqvae.params, **codebook},
-        found.statistics,
-        method="learn",
-        mutable=["codebook"],
-    )
-    gradients = mean_over(found.gradients, axis_name)
-    metrics = found.metrics
-    for name, player in players.items():
-        model_state = found.model_state[name] | (learned if name == "vqvae" else {})
-        players[name] = _update(player, gradients[name], model_state, optimizers[name])
-        prefix = "" if name == "vqvae" else f"{name}_"
-        metrics[f"{prefix}gradient_norm"] = optax.tree.norm(gradients[name])
-    metrics["code_counts"] = jnp.stack([level.counts for level in found.statistics])
-    metrics["perplexity"] = jax.vmap(perplexity)(metrics["code_counts"])
+    params = {name: player.params for name, player in players.items()}
+    model_state = task.update_codebooks(params, gradients.model_state, gradients.statistics)
+    reduced = parallel.pmean(gradients.gradients)
+    players = {
+        name: _update(player, reduced[name], model_state[name], optimizers[name])
+        for name, player in players.items()
+    }
+    norms = {f"gradient_norm/{name}": optax.tree.norm(reduced[name]) for name in players}
+    metrics = StepMetrics(gradients.metrics | norms, gradients.counts)
 
-    generator = players["vqvae"]
-    ema = _average(state, generator, objective.ema_decay)
-    after = TrainState(
-        state.step + 1, generator, players.get("discriminator"), ema, state.rng, state.skipped
-    )
-    if objective.skip_nonfinite:
+    ema = _average(state, players[task.averaged], optim.ema_decay)
+    after = replace(state, step=state.step + 1, players=players, ema=ema)
+    if optim.skip_nonfinite:
         after = _if_finite(state, after, metrics)
-        metrics["skipped"] = after.skipped
+        metrics.means["skipped"] = after.skipped
     return after, metrics
 
 
-def _if_finite(state: TrainState, after: TrainState, metrics: Metrics) -> TrainState:
-    """`after` if every scalar is finite, else `state` with one step more, and that one skipped."""
-    finite = jnp.all(jnp.isfinite(jnp.stack([v for v in metrics.values() if v.ndim == 0])))
+def _if_finite(state: TrainState, after: TrainState, metrics: StepMetrics) -> TrainState:
+    """`after` if every metric is finite, else `state` with one step more, and that one skipped."""
+    finite = jnp.all(jnp.isfinite(jnp.stack(list(metrics.means.values()))))
     before = replace(state, step=state.step + 1, skipped=state.skipped + 1)
-    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+    chosen: TrainState = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+    return chosen
 
 
-def _update(player: Player, gradients: Any, model_state: dict[str, Any], optimizer: Any) -> Player:
+def _update(player: Player, gradients: Params, model_state: Variables, optimizer: Any) -> Player:
     updates, opt_state = optimizer.update(gradients, player.opt_state, player.params)
-    return Player(optax.apply_updates(player.params, updates), model_state, opt_state)
+    return Player(optax.apply_updates(player.params, updates), dict(model_state), opt_state)
 
 
-def _average(state: TrainState, generator: Player, decay: float) -> dict[str, Any]:
+def _average(state: TrainState, player: Player, decay: float) -> dict[str, Any]:
     # The first steps average over what there is so far, so that the initial parameters do not
     # linger.
     keep = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    now, _ = split_codebook(generator.variables())
-    return jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, state.ema, now)
+    now, _ = split_codebook(player.variables())
+    average: dict[str, Any] = jax.tree.map(
+        lambda old, new: keep * old + (1 - keep) * new, state.ema, now
+    )
+    return average

@@ -1,4 +1,4 @@
-"""Stopping a run from outside without losing what it did."""
+"""Stopping a run by a signal, without losing its last steps."""
 
 import signal
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from typing import Any
 
 
 class Stop:
-    """The signal that asked the run to stop, or 0."""
+    """Number of the signal that asked the run to stop, or 0."""
 
     number = 0
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Ctrl-C or SIGTERM lets the step under way end. A second Ctrl-C acts as ever; a second SIGTERM
-    does not, since schedulers send more than one.
+    """Notes Ctrl-C and SIGTERM, so that the step under way can end. A second Ctrl-C interrupts at
+    once; a second SIGTERM does not, since schedulers send more than one.
     """
     stop = Stop()
 

@@ -6,12 +6,12 @@ import logging
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
-from avq.data.dataset import Readable, open_dataset, pixel_statistics
+from avq.data.dataset import ImageSet, open_dataset, pixel_statistics
 from avq.data.images import UnreadableImage
 from avq.data.prepare import prepare
+from avq.data.settings import Data
 from avq.data.sources import open_source, open_splits
 from avq.errors import InputError
 
@@ -37,14 +37,8 @@ class Numbered:
 
 
 def settings(path, **more):
-    values = {
-        "image_size": SIZE,
-        "batch_size": 4,
-        "split": 0.8,
-        "split_seed": 3,
-        "max_rejected": 0.01,
-    }
-    return ConfigDict({**values, "path": str(path), **more})
+    values = {"image_size": SIZE, "batch_size": 4, "split_seed": 3}
+    return Data(path=str(path), **(values | more))
 
 
 @pytest.fixture
@@ -59,7 +53,7 @@ def folder(tmp_path):
 
 
 def test_unreadable_images_are_named_skipped_and_counted(caplog):
-    images = Readable(Numbered(5, broken=(1, 3)), max_rejected=0.5)
+    images = ImageSet(Numbered(5, broken=(1, 3)), max_rejected=0.5)
     with caplog.at_level(logging.WARNING, "avq"):
         read = [images[i] for i in (0, 1, 2, 3, 4, 1, 3)]
     assert [image is None for image in read] == [False, True, False, True, False, True, True]
@@ -70,14 +64,14 @@ def test_unreadable_images_are_named_skipped_and_counted(caplog):
     ]
 
 
-@pytest.mark.parametrize(("index", "found"), [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)])
-def test_nearest_is_the_next_readable_image_round_the_end(index, found):
-    images = Readable(Numbered(5, broken=(0, 1, 3, 4)), max_rejected=0.8)
-    np.testing.assert_array_equal(images.nearest(index), found)
+@pytest.mark.parametrize(("index", "nearest"), [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)])
+def test_nearest_is_the_next_readable_image_round_the_end(index, nearest):
+    images = ImageSet(Numbered(5, broken=(0, 1, 3, 4)), max_rejected=0.8)
+    np.testing.assert_array_equal(images.nearest(index), nearest)
 
 
 def test_more_unreadable_images_than_allowed_stop_with_the_list():
-    images = Readable(Numbered(200, broken=(7, 8, 9)))  # 1% of them may be
+    images = ImageSet(Numbered(200, broken=(7, 8, 9)))  # 1% of them may be
     assert images[7] is None
     assert images[8] is None
     assert images[7] is None
@@ -102,7 +96,7 @@ def test_images_used_as_they_were_prepared_have_the_statistics_of_all_of_them(fo
 
 
 def test_nothing_readable_is_refused_with_an_image_named():
-    images = Readable(Numbered(3, broken=range(3)), max_rejected=1.0)
+    images = ImageSet(Numbered(3, broken=range(3)), max_rejected=1.0)
     with pytest.raises(InputError, match=r"none of the 3 images is readable, image 0 among them"):
         images.nearest(1)
 
@@ -113,7 +107,7 @@ def test_only_sources_that_ask_for_it_are_augmented(monkeypatch):
         source = Numbered(1, augment=augment)
         monkeypatch.setattr(Numbered, "__getitem__", lambda self, index: pixels)
         views = {
-            Readable(source).square(0, SIZE, np.random.default_rng(seed)).tobytes()
+            ImageSet(source).square(0, SIZE, np.random.default_rng(seed)).tobytes()
             for seed in range(8)
         }
         assert len(views) == (8 if augment else 1)
@@ -129,7 +123,7 @@ def test_pixel_statistics_are_those_of_all_pixels(folder):
             crop = image.crop((left, top, left + side, top + side))
             squares.append(np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS)))
     pixels = np.stack(squares).astype(np.float64) / 127.5 - 1
-    mean, variance = pixel_statistics(Readable(open_source(str(folder))), SIZE)
+    mean, variance = pixel_statistics(ImageSet(open_source(str(folder))), SIZE)
     np.testing.assert_allclose(mean, pixels.mean(), rtol=1e-9)
     np.testing.assert_allclose(variance, pixels.var(), rtol=1e-9)
 
@@ -139,7 +133,7 @@ def test_statistics_of_an_augmented_source_are_of_its_random_views_and_repeatabl
         def __getitem__(self, index):
             return np.full((SIZE, SIZE, 3), 255, np.uint8)
 
-    images = Readable(White(3, augment=True))
+    images = ImageSet(White(3, augment=True))
     mean, variance = pixel_statistics(images, SIZE)
     # Half of the views are 1 throughout; a quarter are 1 in one channel and uniform in 0 to 1 in
     # two, a quarter the negative of that.
@@ -164,7 +158,7 @@ def test_summary_says_how_many_images_how_bright_and_how_they_were_split(folder)
     data = settings(folder)
     dataset = open_dataset(data)
     mean, variance = pixel_statistics(dataset.train, SIZE)
-    assert dataset.summary.to_json() == {
+    assert dataclasses.asdict(dataset.summary) == {
         "counts": {"train": 8, "test": 2},
         "pixel_mean": mean,
         "pixel_std": variance**0.5,
@@ -178,14 +172,16 @@ def test_summary_says_how_many_images_how_bright_and_how_they_were_split(folder)
 def test_known_summary_is_taken_as_it_is(folder):
     data = settings(folder)
     summary = open_dataset(data).summary
-    known = json.loads(json.dumps(dataclasses.replace(summary, pixel_mean=0.125).to_json()))
+    known = json.loads(
+        json.dumps(dataclasses.asdict(dataclasses.replace(summary, pixel_mean=0.125)))
+    )
     again = open_dataset(data, known)
-    assert again.summary.to_json() == known
+    assert dataclasses.asdict(again.summary) == known
 
 
 def test_changed_number_of_images_is_refused_with_both_numbers(folder):
     data = settings(folder)
-    known = open_dataset(data).summary.to_json()
+    known = dataclasses.asdict(open_dataset(data).summary)
     (folder / "9.png").unlink()
     with pytest.raises(InputError, match=r"'train': 8, 'test': 2}.*'train': 7, 'test': 2}"):
         open_dataset(data, known)

@@ -1,14 +1,13 @@
-"""Streams: which image stands in which batch."""
-
-from types import SimpleNamespace
+"""Streams: images and their order in batches."""
 
 import chex
 import numpy as np
 import pytest
 
-from avq.data.dataset import Readable
+from avq.data.dataset import ImageSet
 from avq.data.images import UnreadableImage
 from avq.data.pipeline import eval_batches, prefetch, train_batches
+from avq.data.settings import Data
 
 SIZE = 4
 
@@ -45,13 +44,17 @@ class Augmented(Numbered):
 
 
 def batches_of(source, *, seed=0, batch_size=4, host=0, hosts=1, min_crop=1.0, flip=True):
-    data = SimpleNamespace(image_size=SIZE, batch_size=batch_size, min_crop=min_crop, flip=flip)
-    return train_batches(Readable(source, 1.0), data, seed=seed, host=host, hosts=hosts)
+    data = Data(image_size=SIZE, batch_size=batch_size, min_crop=min_crop, flip=flip)
+    return train_batches(ImageSet(source, 1.0), data, seed=seed, host=host, hosts=hosts)
 
 
 def numbers(batch):
     """Which images a batch holds; whether each is mirrored."""
-    edges = np.stack([batch[:, 0, 0, 0], batch[:, 0, -1, 0]])
+    return numbers_of(batch["image"])
+
+
+def numbers_of(images):
+    edges = np.stack([images[:, 0, 0, 0], images[:, 0, -1, 0]])
     return edges.min(0), edges[1] < edges[0]
 
 
@@ -68,7 +71,8 @@ def test_batch_of_a_step_is_the_same_by_index_and_from_any_start(source, start):
     by_index = [batches_of(source)[step] for step in range(start, 9)]
     from_zero = take(prefetch(batches_of(source), 0), 9)[start:]
     from_start = take(prefetch(batches_of(source), start), 9 - start)
-    chex.assert_shape(by_index, (4, SIZE, SIZE, 3))
+    assert all(batch.keys() == {"image"} for batch in by_index)
+    chex.assert_shape([batch["image"] for batch in by_index], (4, SIZE, SIZE, 3))
     chex.assert_trees_all_equal(by_index, from_zero, from_start)
 
 
@@ -109,7 +113,7 @@ def test_images_are_mirrored_half_of_the_time_anew_in_each_epoch():
 
 def test_augmented_images_differ_from_epoch_to_epoch():
     batches = batches_of(Augmented(2), batch_size=2)
-    assert len({row.tobytes() for step in range(5) for row in batches[step]}) == 10
+    assert len({row.tobytes() for step in range(5) for row in batches[step]["image"]}) == 10
 
 
 def test_unreadable_training_images_are_replaced_by_the_next_ones():
@@ -128,16 +132,17 @@ def test_unreadable_training_images_are_replaced_by_the_next_ones():
     ],
 )
 def test_evaluation_holds_every_readable_image_once_in_order(n, broken, sizes):
-    source = Readable(Numbered(n, broken), 1.0)
+    source = ImageSet(Numbered(n, broken), 1.0)
     batches = list(eval_batches(source, image_size=SIZE, batch_size=4))
-    for images, mask in batches:
-        chex.assert_shape(images, (4, SIZE, SIZE, 3))
-        assert mask.dtype == bool
-    seen = [numbers(images[mask])[0] for images, mask in batches]
+    for batch, mask in batches:
+        assert batch.keys() == {"image"}
+        chex.assert_shape(batch["image"], (4, SIZE, SIZE, 3))
+        assert (batch["image"].dtype, mask.dtype) == (np.dtype(np.uint8), np.dtype(bool))
+    seen = [numbers_of(batch["image"][mask])[0] for batch, mask in batches]
     assert [len(rows) for rows in seen] == sizes
     expected = [i for i in range(n) if i not in broken]
     np.testing.assert_array_equal(np.concatenate([[], *seen]), expected)
-    assert not any(numbers(images)[1].any() for images, _ in batches)
+    assert not any(numbers(batch)[1].any() for batch, _ in batches)
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
@@ -145,18 +150,19 @@ def test_hosts_feed_the_parts_of_one_and_the_same_batch(hosts):
     whole = batches_of(Augmented(10), batch_size=8)
     parts = [batches_of(Augmented(10), batch_size=8, host=h, hosts=hosts) for h in range(hosts)]
     for step in range(4):
-        chex.assert_shape([part[step] for part in parts], (8 // hosts, SIZE, SIZE, 3))
-        joined = np.concatenate([part[step] for part in parts])
-        np.testing.assert_array_equal(joined, whole[step])
+        images = [part[step]["image"] for part in parts]
+        chex.assert_shape(images, (8 // hosts, SIZE, SIZE, 3))
+        np.testing.assert_array_equal(np.concatenate(images), whole[step]["image"])
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_evaluate_every_image_once_in_as_many_batches(hosts):
-    source = Readable(Numbered(11, broken=(5,)), 1.0)
+    source = ImageSet(Numbered(11, broken=(5,)), 1.0)
     shared = {"image_size": SIZE, "batch_size": 4, "hosts": hosts}
     streams = [list(eval_batches(source, **shared, host=host)) for host in range(hosts)]
     assert [len(stream) for stream in streams] == [3] * hosts
-    seen = [n for stream in streams for images, mask in stream for n in numbers(images[mask])[0]]
+    batches = [batch["image"][mask] for stream in streams for batch, mask in stream]
+    seen = np.concatenate([numbers_of(images)[0] for images in batches])
     assert sorted(seen) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
 
 
@@ -172,10 +178,10 @@ def test_flips_and_crops_are_choices():
     source = Augmented(3)
     source.augment = False
     centres, cropped = (batches_of(source, min_crop=m, flip=False) for m in (1.0, 0.5))
-    assert len({row.tobytes() for step in range(6) for row in centres[step]}) == 3
-    assert len({row.tobytes() for step in range(6) for row in cropped[step]}) == 24
+    assert len({row.tobytes() for step in range(6) for row in centres[step]["image"]}) == 3
+    assert len({row.tobytes() for step in range(6) for row in cropped[step]["image"]}) == 24
 
 
 def test_padded_rows_stand_behind_the_real_ones():
-    *_, (_, mask) = eval_batches(Readable(Numbered(6)), image_size=SIZE, batch_size=4)
+    *_, (_, mask) = eval_batches(ImageSet(Numbered(6)), image_size=SIZE, batch_size=4)
     np.testing.assert_array_equal(mask, [True, True, False, False])

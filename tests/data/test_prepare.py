@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import os
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +11,11 @@ from PIL import Image
 
 from avq.data import prepare as module
 from avq.data.dataset import known_statistics
-from avq.data.images import centre_square
+from avq.data.images import UnreadableImage
 from avq.data.prepare import prepare
+from avq.data.settings import Data
 from avq.data.sources import open_source, split_rows
+from avq.data.views import centre_square
 from avq.errors import InputError
 
 SIZE = 8
@@ -106,11 +108,11 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(folder, tmp_path, ima
     prepare(str(folder), tmp_path / "whole", size=SIZE)
     target = tmp_path / "prepared"
     with pytest.raises(Interrupted):
-        prepare(str(folder), target, size=SIZE, each=interrupt)
+        prepare(str(folder), target, size=SIZE, on_images=interrupt)
     with pytest.raises(InputError, match="is not finished"):
         open_source(str(target))
-    again = []
-    prepare(str(folder), target, size=SIZE, each=again.append)
+    again: list[int] = []
+    prepare(str(folder), target, size=SIZE, on_images=again.append)
     assert digests(target) == digests(tmp_path / "whole")
     whole = np.cumsum([4, 4, 4, 4, 2, 4, 1]) <= images  # shards, which are kept
     assert len([count for count in again if count > 1]) == whole.sum()
@@ -119,8 +121,8 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(folder, tmp_path, ima
 def test_finished_one_is_left_alone(folder, tmp_path):
     about = prepare(str(folder), tmp_path / "prepared", size=SIZE)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "prepared").iterdir()}
-    again = []
-    assert prepare(str(folder), tmp_path / "prepared", size=SIZE, each=again.append) == about
+    again: list[int] = []
+    assert prepare(str(folder), tmp_path / "prepared", size=SIZE, on_images=again.append) == about
     assert again == []
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "prepared").iterdir()}
 
@@ -179,8 +181,8 @@ def test_too_many_unreadable_files_stop_it_and_mended_ones_are_taken(folder, tmp
 def test_near_duplicates_across_the_split_are_named(folder, tmp_path):
     for seed in range(20):
         source = open_source(str(folder))
-        rows = split_rows(source, 0.8, seed)
-        sides = {split: {source.name(int(r)) for r in found} for split, found in rows.items()}
+        by_split = split_rows(source, 0.8, seed)
+        sides = {split: {source.name(int(r)) for r in rows} for split, rows in by_split.items()}
         if "00.png" in sides["train"] and "22.png" in sides["test"]:
             break
     about = prepare(str(folder), tmp_path / "prepared", size=SIZE, seed=seed)
@@ -190,9 +192,9 @@ def test_near_duplicates_across_the_split_are_named(folder, tmp_path):
     }
 
 
-def test_full_disk_is_one_line_and_the_same_command_goes_on(folder, tmp_path, monkeypatch):
+def test_full_disk_is_one_line_and_the_same_command_continues(folder, tmp_path, monkeypatch):
     prepare(str(folder), tmp_path / "whole", size=SIZE)
-    replace, calls = module.os.replace, []
+    replace, calls = os.replace, []
 
     def full(*paths):
         calls.append(paths)
@@ -200,7 +202,7 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(folder, tmp_path, mo
             raise OSError(28, "No space left on device")
         replace(*paths)
 
-    monkeypatch.setattr(module.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
         prepare(str(folder), tmp_path / "prepared", size=SIZE)
     monkeypatch.undo()
@@ -237,7 +239,7 @@ def test_lost_or_truncated_shard_costs_its_images_alone(folder, tmp_path):
         try:
             source[i]
             readable.append(source.name(i).split("#")[0])
-        except module.UnreadableImage:
+        except UnreadableImage:
             assert source.name(i).startswith((lost, cut))
     assert len(readable) == 23 - 8
     assert not {lost, cut} & set(readable)
@@ -277,6 +279,6 @@ def test_statistics_that_are_missing_are_said_so(folder, tmp_path):
     about = json.loads((tmp_path / "prepared" / "dataset.json").read_text())
     del about["pixel_variance"]
     (tmp_path / "prepared" / "dataset.json").write_text(json.dumps(about))
-    data = SimpleNamespace(path=str(tmp_path / "prepared"), image_size=SIZE)
+    data = Data(path=str(tmp_path / "prepared"), image_size=SIZE)
     with pytest.raises(InputError, match=r"dataset\.json is damaged"):
         known_statistics(data)

@@ -39,17 +39,21 @@ def write_parquet(path, values, column="image"):
 KINDS = {"array_record": write_records, "parquet": write_parquet}
 
 
-@pytest.fixture(params=KINDS)
-def shards(request, tmp_path):
+class Writer:
     """Writes files by stem and values, and returns their folder."""
 
-    def write(files):
-        for stem, values in files.items():
-            KINDS[request.param](tmp_path / f"{stem}.{request.param}", values)
-        return tmp_path
+    def __init__(self, folder, suffix):
+        self.folder, self.suffix = folder, suffix
 
-    write.suffix = request.param
-    return write
+    def __call__(self, files):
+        for stem, values in files.items():
+            KINDS[self.suffix](self.folder / f"{stem}.{self.suffix}", values)
+        return self.folder
+
+
+@pytest.fixture(params=KINDS)
+def shards(request, tmp_path):
+    return Writer(tmp_path, request.param)
 
 
 def values_of(source, rows):
@@ -82,7 +86,7 @@ def test_split_is_in_the_names_of_files_or_folders(shards, train, test):
 def test_files_of_no_known_split_are_split_at_random(shards):
     source = open_source(str(shards({"0000": range(4), "0001": range(4, 10)})))
     rows = split_rows(source, 0.8, 0)
-    assert {name: len(found) for name, found in rows.items()} == {"train": 8, "test": 2}
+    assert {split: len(rows[split]) for split in rows} == {"train": 8, "test": 2}
     assert sorted(np.concatenate(list(rows.values()))) == list(range(10))
 
 

@@ -5,7 +5,6 @@ import os
 import pickle
 import warnings
 import zipfile
-from types import SimpleNamespace
 
 import chex
 import numpy as np
@@ -14,6 +13,7 @@ import skimage.data
 from PIL import Image
 
 from avq.data.images import UnreadableImage
+from avq.data.settings import Data
 from avq.data.sources import Photographs, Subset, base, open_source, open_splits, split_rows
 from avq.errors import InputError
 
@@ -48,8 +48,12 @@ def write(request, tmp_path):
 
 def split(source, share=0.8, seed=0):
     """Names by split."""
-    rows = split_rows(source, share, seed)
-    return {part: [source.name(int(i)) for i in found] for part, found in rows.items()}
+    by_split = split_rows(source, share, seed)
+    return {part: [source.name(int(i)) for i in rows] for part, rows in by_split.items()}
+
+
+def names_of(source):
+    return [source.name(i) for i in range(len(source))]
 
 
 def named(names):
@@ -60,9 +64,8 @@ def test_folder_and_zip_give_the_same_names_and_pixels(tmp_path):
     files = named(["b/2.png", "a.PNG", "b/c/1.png"])
     folder = open_source(write_folder(tmp_path / "images", files))
     archive = open_source(write_zip(tmp_path / "images.zip", files))
-    assert folder.names == archive.names == sorted(files)
-    assert [folder.name(i) for i in range(len(folder))] == folder.names
-    for i, name in enumerate(folder.names):
+    assert names_of(folder) == names_of(archive) == sorted(files)
+    for i, name in enumerate(names_of(folder)):
         value = list(files).index(name)
         expected = np.broadcast_to(np.array([value, 0, 255 - value], np.uint8), (2, 3, 3))
         chex.assert_trees_all_equal(folder[i], archive[i], expected)
@@ -71,7 +74,7 @@ def test_folder_and_zip_give_the_same_names_and_pixels(tmp_path):
 def test_hidden_files_resource_forks_and_other_files_are_left_out(write):
     files = named(["a.png", ".b.png", ".git/c.png", "__MACOSX/a.png", "x/__MACOSX/._a.png"])
     path = write({**files, "notes.txt": b"words", "x/png": b"no suffix"})
-    assert open_source(path).names == ["a.png"]
+    assert names_of(open_source(path)) == ["a.png"]
 
 
 @pytest.mark.parametrize("top", ["", "faces/", "faces/v1/"])
@@ -104,7 +107,7 @@ def test_split_by_seed_is_disjoint_complete_and_deterministic(write):
     source = open_source(write(named([f"{i:02d}.png" for i in range(20)])))
     parts, again, other = (split(source, 0.8, seed) for seed in (1967, 1967, 1968))
     assert [len(parts["train"]), len(parts["test"])] == [16, 4]
-    assert sorted(parts["train"] + parts["test"]) == source.names
+    assert sorted(parts["train"] + parts["test"]) == names_of(source)
     assert parts == again
     assert parts["test"] != other["test"]
     assert all(names == sorted(names) for names in parts.values())
@@ -118,7 +121,7 @@ def test_symbolic_links_are_followed_and_loops_are_not_entered_again(tmp_path):
     (images / "linked" / "b" / "up").symlink_to(images)
     (images / "self.png").symlink_to(images / "self.png")
     source = open_source(str(images))
-    assert source.names == ["0.png", "linked/a.png", "linked/b/c.png", "self.png"]
+    assert names_of(source) == ["0.png", "linked/a.png", "linked/b/c.png", "self.png"]
     assert source[2].shape == (2, 3, 3)
     with pytest.raises(UnreadableImage, match="symbolic links"):
         source[3]
@@ -133,7 +136,7 @@ def test_pipe_is_refused_and_not_waited_for(tmp_path):
 def test_names_are_kept_whatever_is_in_them(write):
     names = ["\u6f22\u5b57 \u00e9.png", "a" * 200 + ".png", "b#[0:3] '\"%s.png", "c/\n.png"]
     source = open_source(write(named(names)))
-    assert source.names == sorted(names)
+    assert names_of(source) == sorted(names)
     assert len({source[i].tobytes() for i in range(4)}) == 4
 
 
@@ -152,7 +155,7 @@ def test_members_of_one_name_are_each_read_and_nothing_is_written(tmp_path, monk
 def test_a_source_can_be_sent_to_another_process(write):
     source = open_source(write(named(["a.png", "b.png"])))
     sent = pickle.loads(pickle.dumps(source))
-    assert sent.names == source.names
+    assert names_of(sent) == names_of(source)
     chex.assert_trees_all_equal([sent[0], sent[1]], [source[0], source[1]])
 
 
@@ -205,8 +208,26 @@ def test_path_without_images_is_refused_in_one_line_that_says_what_to_do(tmp_pat
     assert "\n" not in str(error.value)
 
 
+def test_empty_path_is_not_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_folder(tmp_path, named(["a.png"])))
+    (tmp_path / "unfinished").mkdir()
+    with pytest.raises(InputError, match="no such file or folder: ''"):
+        open_source("")
+
+
+def test_file_of_another_kind_holds_no_images(tmp_path):
+    (tmp_path / "notes.txt").write_text("words")
+    with pytest.raises(InputError, match=r"no images under '.*notes\.txt' \(looked for"):
+        open_source(str(tmp_path / "notes.txt"))
+
+
+def test_zip_is_known_by_its_content_too(tmp_path):
+    path = write_zip(tmp_path / "images.cbz", named(["a.png", "b.png"]))
+    assert names_of(open_source(path)) == ["a.png", "b.png"]
+
+
 def test_a_configs_path_is_named_as_such(tmp_path):
-    data = SimpleNamespace(path=str(tmp_path / "nowhere"), split=0.8, split_seed=0)
+    data = Data(path=str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"^data\.path: no such file or folder"):
         open_splits(data)
 

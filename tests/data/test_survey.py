@@ -20,13 +20,14 @@ def folder(tmp_path):
 
 
 def test_every_image_is_counted_measured_or_rejected(folder):
-    started, done = [], []
-    found = survey(str(folder), 8, started.append, done.append)
-    assert (started, sum(done)) == ([13], 13)
-    assert found.counts == {"train": 10, "test": 2}
-    assert found.sides["shorter"] == {"least": 10, "median": 15.5, "most": 20}
-    assert found.sides["longer"] == {"least": 20, "median": 20, "most": 21}
-    assert found.rejected == [
+    totals: list[int] = []
+    done: list[int] = []
+    result = survey(str(folder), 8, totals.append, done.append)
+    assert (totals, sum(done)) == ([13], 13)
+    assert result.counts == {"train": 10, "test": 2}
+    assert result.sides["shorter"] == {"least": 10, "median": 15.5, "most": 20}
+    assert result.sides["longer"] == {"least": 20, "median": 20, "most": 21}
+    assert result.rejected == [
         {"name": "train/words.png", "reason": "5 bytes: no known image format"}
     ]
 
@@ -39,10 +40,10 @@ def test_statistics_are_those_of_the_training_squares(folder):
             crop = image.crop((left, 0, left + side, side))
             squares.append(np.asarray(crop.resize((8, 8), Image.Resampling.LANCZOS)))
     pixels = np.stack(squares) / 127.5 - 1
-    found = survey(str(folder), 8)
-    np.testing.assert_allclose(found.pixel_mean, pixels.mean(), rtol=1e-9)
-    np.testing.assert_allclose(found.pixel_variance, pixels.var(), rtol=1e-9)
-    np.testing.assert_allclose(found.pixel_std, pixels.std(), rtol=1e-9)
+    result = survey(str(folder), 8)
+    np.testing.assert_allclose(result.pixel_mean, pixels.mean(), rtol=1e-9)
+    np.testing.assert_allclose(result.pixel_variance, pixels.var(), rtol=1e-9)
+    np.testing.assert_allclose(result.pixel_std, pixels.std(), rtol=1e-9)
 
 
 def test_sheet_shows_training_images_then_test_images_and_white(folder):
@@ -56,17 +57,17 @@ def test_sheet_shows_training_images_then_test_images_and_white(folder):
 
 
 def test_text_and_json_say_the_same(folder):
-    found = survey(str(folder), 8)
-    text = found.as_text()
+    result = survey(str(folder), 8)
+    text = result.as_text()
     for part in (
         "10 train images",
         "2 test images",
         "shorter side: 10 to 20 pixels, median 15.5",
-        f"variance {found.pixel_variance:.4f}",
+        f"variance {result.pixel_variance:.4f}",
         "1 unreadable",
         "train/words.png: 5 bytes: no known image format",
     ):
         assert part in text
-    assert set(found.to_json()) == {
+    assert set(result.to_json()) == {
         "counts", "sides", "rejected", "pixel_mean", "pixel_std", "pixel_variance", "size",
     }  # fmt: skip

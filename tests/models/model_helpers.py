@@ -1,4 +1,4 @@
-"""Random variables for a module, made by numpy: nothing to compile, nothing left at 0 or 1."""
+"""Random variables for a module, drawn by numpy: nothing to compile, nothing left at 0 or 1."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 
 
 def random_variables(module: nn.Module, *args: Any, seed: int = 0) -> dict[str, Any]:
-    """What `module.init(key, *args)` makes, filled with random values; variances are positive."""
+    """Variables of `module.init(key, *args)` filled with random values; variances are positive."""
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *args))
     rng = np.random.default_rng(seed)
 
@@ -25,7 +25,8 @@ def random_variables(module: nn.Module, *args: Any, seed: int = 0) -> dict[str, 
             values = 0.3 * noise + (name == "scale")
         return jnp.asarray(values.astype(leaf.dtype))
 
-    return jax.tree_util.tree_map_with_path(fill, shapes)
+    variables: dict[str, Any] = jax.tree_util.tree_map_with_path(fill, shapes)
+    return variables
 
 
 def normal(*shape: int, mean: float = 0.0, seed: int = 0) -> jax.Array:
@@ -43,7 +44,9 @@ def size(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def sharded(f: Callable, devices: int, in_specs: Any, out_specs: Any) -> Callable:
+def sharded(
+    f: Callable[..., Any], devices: int, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
     """`f`, jitted under `jax.shard_map` over so many devices on the mesh axis 'data'."""
     mesh = jax.make_mesh(
         (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]

@@ -1,5 +1,7 @@
 """The PatchGAN's size, what a logit sees, and that its mean is free."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ def test_logits_and_size_are_the_papers(key):
 
 def test_a_logit_sees_a_square_of_63_pixels():
     images = normal(1, 80, 80, 3)
-    model = Discriminator(TINY)
+    model: Any = Discriminator(TINY)
     variables = random_variables(model, images, False)
 
     @jax.jit

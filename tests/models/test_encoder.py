@@ -1,5 +1,7 @@
 """Base encoder, AREN levels and their chain, against compositions of the parts by hand."""
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -10,11 +12,16 @@ import pytest
 from avq.models.attention import PixelAttention
 from avq.models.blocks import Id, Res, UpConv
 from avq.models.encoder import AREN, BaseEncoder, Encoder, Trunk
-from avq.models.quantizer import Quantizer
+from avq.models.quantizers import EMAQuantizer
 
 from .model_helpers import normal, part, random_variables, size
 
 WIDTH, CODES = 4, 8
+
+
+def tiny_quantizer(level):
+    """A quantiser whose codebook is the larger, the coarser its level."""
+    return EMAQuantizer(codebook_size=level * CODES, code_dim=WIDTH)
 
 
 def tiny_encoder(levels):
@@ -22,7 +29,7 @@ def tiny_encoder(levels):
     return Encoder(
         BaseEncoder((3, 3), WIDTH, blocks=1),
         [AREN((3,) * level, WIDTH, blocks=1, attention_dim=2) for level in range(1, levels + 1)],
-        [Quantizer(CODES, WIDTH) for _ in range(levels)],
+        [tiny_quantizer(level) for level in range(1, levels + 1)],
     )
 
 
@@ -30,17 +37,19 @@ def chain_by_hand(encoder, variables, x):
     """Latents and results of every level, finest first."""
     levels = len(encoder.arens)
     base = BaseEncoder((3, 3), WIDTH, blocks=1).apply(part(variables, "base"), x, False)
-    latents, results = [], []
+    latents: list[jax.Array] = []
+    results: list[Any] = []
     for level in range(levels, 0, -1):
-        aren = AREN((3,) * level, WIDTH, blocks=1, attention_dim=2)
+        aren: Any = AREN((3,) * level, WIDTH, blocks=1, attention_dim=2)
         z = aren.apply(part(variables, f"arens_{level - 1}"), base, False)
         if level < levels:
-            upper = UpConv(WIDTH).apply(part(variables, f"resize{level + 1}"), results[0].vectors)
+            resize: Any = UpConv(WIDTH)
+            upper = resize.apply(part(variables, f"resize{level + 1}"), results[0].vectors)
             z = jnp.concatenate([upper, z], axis=-1)
         if level < levels or levels == 1:
             z = nn.Conv(WIDTH, (1, 1)).apply(part(variables, f"combine{level}"), z)
         latents.insert(0, z)
-        quantizer = Quantizer(CODES, WIDTH)
+        quantizer = tiny_quantizer(level)
         results.insert(0, quantizer.apply(part(variables, f"quantizers_{level - 1}"), z, False))
     return latents, tuple(results)
 

@@ -1,6 +1,7 @@
 """The whole model: the paper's sizes, exact decoding, and gradients everywhere."""
 
 from functools import cache, partial
+from typing import Any
 
 import chex
 import jax
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avq.models.quantizers import EMAQuantizer, GradientQuantizer
 from avq.models.vqvae import VQVAE
 
 from .model_helpers import normal, random_variables, size
 
-PAPER = {
+PAPER: dict[str, dict[str, Any]] = {
     "AH": {},
     "H": {"attention_norm": "off"},
     "A": {"levels": 1},
@@ -21,9 +23,8 @@ PAPER = {
 
 
 def tiny(**fields):
-    small = {
-        "codes": 8,
-        "latent_dim": 4,
+    small: dict[str, Any] = {
+        "make_quantizer": partial(EMAQuantizer, codebook_size=8, code_dim=4),
         "base_filters": (3, 4),
         "aren_filters": 4,
         "decoder_filters": (4, 3, 3),
@@ -121,10 +122,10 @@ def test_codebooks_have_1024_codes_of_256():
         {"attention_norm": "paper"},
         {"attention_norm": "mean"},
         {"attention_norm": "bias"},
-        {"codebook_update": "gradient"},
+        {"make_quantizer": partial(GradientQuantizer, codebook_size=8, code_dim=4)},
         {"stride_at": "first"},
     ],
-    ids=lambda fields: next(iter(fields.values())),
+    ids=["paper", "mean", "bias", "gradient", "first"],
 )
 def test_size_does_not_depend_on(fields):
     images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
@@ -158,15 +159,15 @@ def test_decoding_the_codes_is_the_reconstruction_exactly(inputs):
         chex.assert_trees_all_equal(decode(codes), expected.images)
 
 
-@pytest.mark.parametrize(("inputs", "heard"), [("finest", False), ("all", True)])
-def test_coarse_codes_reach_the_image_directly_only_where_the_decoder_takes_all(inputs, heard):
+@pytest.mark.parametrize(("inputs", "read"), [("finest", False), ("all", True)])
+def test_coarse_codes_reach_the_image_directly_only_where_the_decoder_takes_all(inputs, read):
     model = tiny(base_filters=(3,), decoder_filters=(4, 3), decoder_inputs=inputs)
     variables = random_variables(model, normal(1, 8, 8, 3))
     decode = jax.jit(lambda codes: model.apply(variables, codes, method="decode"))
     fine = jnp.arange(16, dtype=jnp.int32).reshape(1, 4, 4) % 8
     coarse = jnp.zeros((1, 2, 2), jnp.int32)
     before, after = decode((fine, coarse)), decode((fine, coarse + 3))
-    if heard:
+    if read:
         assert np.min(np.max(np.abs(before - after), axis=-1)) > 0
     else:
         chex.assert_trees_all_equal(after, before)
@@ -205,14 +206,14 @@ def test_training_reaches_every_parameter_and_statistic(key):
         result, after = model.apply(
             {"params": params} | state, images, True, mutable=[*state], rngs=rngs
         )
-        _, learned = model.apply(
+        _, updated = model.apply(
             {"params": params} | after,
             [level.statistics for level in result.levels],
             mutable=["codebook"],
-            method="learn",
+            method="update_codebooks",
         )
         loss = jnp.sum(weight * result.images) + sum(q.loss for q in result.levels)
-        return loss, after | learned
+        return loss, after | updated
 
     gradients, after = train(variables["params"])
     changes = jax.tree.map(lambda a, b: np.asarray(a) - b, after, state)

@@ -1,32 +1,20 @@
-"""Warnings of what goes wrong without an error."""
-
-import pytest
+"""Warnings of alarms: each once while its condition lasts."""
 
 from avq.train.guards import Guards
 
 
-def values(usage=(0.9, 0.8), mae=0.2):
-    return {"train/usage": list(usage), "train/mae": mae}
+def test_condition_is_reported_when_it_begins_and_again_after_a_pause():
+    def low(step, values):
+        values["guard/low"] = int(values["x"] < 1)
+        return {"low": f"x is {values['x']}"} if values["x"] < 1 else {}
 
+    def odd(step, values):
+        return {"odd": f"step {step}"} if step % 2 else {}
 
-def test_collapse_is_told_by_level_when_it_begins_and_recorded_while_it_lasts():
-    guards, told, recorded = Guards(None), [], []
-    for step, coarse in enumerate((0.5, 0.05, 0.02, 0.3, 0.01), start=1):
-        record = values((0.9, coarse))
-        told.append(guards.look(step, record))
-        recorded.append(record["guard/collapsed"])
-    assert recorded == [[0, 0], [0, 1], [0, 1], [0, 0], [0, 1]]
-    assert [len(warnings) for warnings in told] == [0, 1, 0, 0, 1]
-    assert "level 2" in told[1][0]
-    assert "5.0%" in told[1][0]
-
-
-@pytest.mark.parametrize(
-    ("players_meet", "ruined"), [(2, [0, 0, 1, 0]), (9, [0] * 4), (None, [0] * 4)]
-)
-def test_rise_of_the_error_is_the_discriminators_only_once_it_plays(players_meet, ruined):
-    guards = Guards(players_meet)
-    records = [values(mae=mae) for mae in (0.2, 0.4, 0.31, 0.29)]
-    told = [guards.look(step, record) for step, record in enumerate(records, start=1)]
-    assert [record["guard/ruined"] for record in records] == ruined
-    assert [len(warnings) for warnings in told] == ruined
+    guards, records, warnings = Guards([low, odd]), [], []
+    for step, x in enumerate((5, 0, 0, 5, 0), start=1):
+        record = {"x": x}
+        warnings.append(guards.check(step, record))
+        records.append(record["guard/low"])
+    assert records == [0, 1, 1, 0, 1]
+    assert warnings == [["step 1"], ["x is 0"], ["step 3"], [], ["x is 0", "step 5"]]

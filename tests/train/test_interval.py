@@ -1,32 +1,77 @@
-"""Metrics between two log lines, and steps that are not finite."""
+"""Metrics between two log lines, times, and steps that are not finite."""
+
+import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from avq.train.interval import Diverged, Interval
+from avq.train.step import StepMetrics
 
 
-def metrics(loss=1.0, counts=((1, 0, 0), (0, 2, 0)), **more):
-    scalars = {name: jnp.float32(value) for name, value in ({"loss": loss} | more).items()}
-    return scalars | {"code_counts": jnp.array(counts, jnp.float32)}
+def metrics(loss=1.0, counts=((1, 0, 0), (0, 2)), **more):
+    means = {name: jnp.float32(value) for name, value in ({"loss": loss} | more).items()}
+    return StepMetrics(means, {"codes": tuple(jnp.array(c, jnp.float32) for c in counts)})
 
 
-def test_usage_is_over_the_whole_interval_and_other_metrics_are_means():
-    interval = Interval(10)
+def test_metrics_are_means_and_counts_are_summed_over_the_whole_interval():
+    interval = Interval(
+        10, values_of=lambda counts: {"total": [c.tolist() for c in counts["codes"]]}
+    )
     interval.add(metrics(1.0))
-    interval.add(metrics(4.0, ((0, 1, 0), (0, 1, 0))))
-    values = interval.summary(12, batch_size=8)
+    interval.add(metrics(4.0, ((0, 1, 0), (5, 0))))
+    values = interval.summary(batch_size=8)
     assert values["train/loss"] == 2.5
-    np.testing.assert_allclose(values["train/usage"], [2 / 3, 1 / 3])
-    assert "train/code_counts" not in values
+    assert values["train/total"] == [[1, 1, 0], [5, 2]]  # levels of different codebook sizes
+
+
+class Clock:
+    """A clock that only the test advances."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def test_speed_and_share_of_waiting(clock):
+    interval = Interval(0)
+    for _ in range(2):
+        with interval.waiting():
+            clock.now += 1.0
+        interval.add(metrics())
+        clock.now += 3.0
+    values = interval.summary(batch_size=16)
+    assert values["train/images_per_second"] == 2 * 16 / 8
+    assert values["train/data_wait"] == 2 / 8
+
+
+def test_restart_leaves_earlier_time_waiting_and_steps_out_of_the_speed(clock):
+    interval = Interval(0)
+    with interval.waiting():
+        clock.now += 50.0
+    interval.add(metrics(1.0))
+    interval.restart()
+    with interval.waiting():
+        clock.now += 1.0
+    interval.add(metrics(3.0))
+    clock.now += 1.0
+    values = interval.summary(batch_size=16)
+    assert values["train/images_per_second"] == 16 / 2
+    assert values["train/data_wait"] == 1 / 2
+    assert values["train/loss"] == 2.0  # of both steps
 
 
 def test_step_that_is_not_finite_is_named_with_its_losses():
     interval = Interval(10)
     interval.add(metrics(1.0))
-    interval.add(metrics(jnp.nan, mae=0.5))
-    with pytest.raises(Diverged, match=r"step 12 is not finite: loss nan, mae 0\.5\."):
+    interval.add(metrics(jnp.nan, error=0.5))
+    with pytest.raises(Diverged, match=r"step 12 is not finite: error 0\.5, loss nan\."):
         interval.add(metrics(1.0))
 
 
@@ -38,7 +83,18 @@ def test_few_steps_may_be_left_out_and_count_in_no_mean(caplog):
     interval.add(metrics(4.0, skipped=1))
     assert "step 2 is not finite" in caplog.text
     assert "1 of at most 1" in caplog.text
-    assert interval.summary(3, batch_size=8)["train/loss"] == 3.0
+    assert interval.summary(batch_size=8)["train/loss"] == 3.0
     interval.add(metrics(jnp.inf, skipped=2))
     with pytest.raises(Diverged, match="step 4"):
         interval.require_finite()
+
+
+def test_interval_whose_steps_were_all_left_out_has_no_values():
+    interval = Interval(0, may_skip=5)
+    interval.add(metrics(np.nan, skipped=1))
+    interval.require_finite()
+    assert interval.summary(batch_size=8) == {}
+
+
+def test_nothing_is_finite_enough_before_the_first_step():
+    Interval(0).require_finite()

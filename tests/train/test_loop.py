@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avq import config, main, parallel
+from avq import main, parallel, tasks
 from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
 from avq.train.interval import Diverged, Interval
 
 
-def train(smoke, run, *more):
-    return loop.train(config.load([*smoke, *more]), str(run))
+def train(smoke, run, *more, profile=0):
+    task = tasks.make_task(tasks.load([*smoke, *more]))
+    return loop.train(task, str(run), profile)
 
 
 def final_state(run, step):
@@ -33,7 +34,7 @@ def final_state(run, step):
 def finished(smoke, tmp_path_factory):
     """A run that was never stopped, two steps of it profiled, and its arguments."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    assert loop.train(config.load(smoke), str(run), profile=2) == 0
+    assert train(smoke, run, profile=2) == 0
     return run, smoke
 
 
@@ -117,6 +118,7 @@ def test_run_killed_outright_repeats_the_lost_steps_exactly(finished, tmp_path):
     command = [sys.executable, "-c", KILLED, *smoke, f"--workdir={run}"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("step 4/"):
                 process.kill()
@@ -173,7 +175,7 @@ def test_resuming_on_other_images_is_refused(plain, image_folder, tmp_path):
         ("data.image_size=20", r"data\.image_size=20 .* stride 8\. Use 16 or 24"),
         ("data.batch_size=6", r"data\.batch_size=6 cannot be split over 4 devices"),
         ("optim.accumulate=3", r"optim\.accumulate=3 does not divide the 2 images"),
-        ("optim.accumulate=0", r"optim\.accumulate=0 does not"),
+        ("optim.accumulate=0", r"optim\.accumulate=0 is out of range"),
         ("parallel.devices=9", r"9 devices asked for, 8 present"),
         ("data.batch_size=20", r"16 readable training images are fewer than data\.batch_size=20"),
         ("data.path=", r"data\.path is not set"),
@@ -193,9 +195,10 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(plain, tmp_pa
     def compile_and_spoil(step, mesh):
         compiled = compile_step(step, mesh)
 
-        def spoilt(state, images):
-            state, metrics = compiled(state, images)
-            return state, metrics | {"loss": jnp.where(state.step == 4, jnp.nan, metrics["loss"])}
+        def spoilt(*arguments):
+            state, metrics = compiled(*arguments)
+            loss = jnp.where(state.step == 4, jnp.nan, metrics.means["loss"])
+            return state, metrics.replace(means=metrics.means | {"loss": loss})
 
         return spoilt
 

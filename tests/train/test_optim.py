@@ -1,13 +1,11 @@
 """Schedules and optimisers."""
 
-from types import SimpleNamespace
-
 import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avq.train.optim import make_optimizers, schedule
+from avq.train.optim import Optim, make_optimizers, schedule
 
 
 @pytest.mark.parametrize(
@@ -30,18 +28,25 @@ def test_unknown_decay_is_refused():
 
 
 def test_each_player_has_its_own_rate_and_descends():
-    settings = SimpleNamespace(
-        learning_rate=0.1,
-        discriminator_learning_rate=0.01,
-        warmup=0,
-        decay="constant",
-        b1=0.5,
-        b2=0.999,
-    )
-    optimizers = make_optimizers(settings, steps=10)
+    rates = {"first": 0.1, "second": 0.01}
+    optimizers = make_optimizers(Optim(b1=0.5, warmup=0), rates, steps=10)
     params, gradients = {"w": jnp.ones(3)}, {"w": jnp.array([2.0, -3.0, 0.5])}
-    for player, rate in (("vqvae", 0.1), ("discriminator", 0.01)):
+    for player, rate in rates.items():
         optimizer = optimizers[player]
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         # Adam's first step is the rate against the gradient's sign.
         chex.assert_trees_all_close(updates, {"w": -rate * jnp.sign(gradients["w"])}, rtol=1e-4)
+
+
+def test_adam_equals_its_formula_with_the_settings_given():
+    settings = Optim(b1=0.6, b2=0.7, warmup=2, decay="cosine")
+    optimizer = make_optimizers(settings, {"only": 0.1}, steps=10)["only"]
+    w, gradients = np.float64(1.0), [2.0, -3.0, 0.5, 1.0]
+    state, mean, square = optimizer.init(jnp.float32(w)), 0.0, 0.0
+    rates = [0.0, 0.05, 0.1, 0.1 * (1 + np.cos(np.pi / 8)) / 2]
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        update, state = optimizer.update(jnp.float32(gradient), state)
+        mean = 0.6 * mean + 0.4 * gradient
+        square = 0.7 * square + 0.3 * gradient**2
+        expected = -rate * (mean / (1 - 0.6**step)) / (np.sqrt(square / (1 - 0.7**step)) + 1e-8)
+        np.testing.assert_allclose(update, expected, rtol=1e-4)

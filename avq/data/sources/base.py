@@ -1,20 +1,21 @@
-"""What the pipeline asks of a set of images, and the parts that its kinds share."""
+"""Interface of a source of images, and what its kinds share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from avq.data.images import UnreadableImage, decode
+from avq.data.settings import Data
 
 MAX_FILE_BYTES = 1 << 28
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Images by index.
+    """Images by index. It can be pickled, so that worker processes can read it.
 
     Attributes:
         augment: whether it has so few images that training takes random squares of them, in random
@@ -25,18 +26,36 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The image; `UnreadableImage` when there is none."""
+        """Reads an image.
+
+        Raises:
+            UnreadableImage: when it cannot be read or decoded.
+        """
         ...
 
     def name(self, index: int) -> str:
-        """For messages."""
+        """Name of an image in messages."""
         ...
 
 
+@runtime_checkable
+class Grouped(Source, Protocol):
+    """Source whose images come in named groups, which may be a split."""
+
+    def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
+        """Rows by group; 'train' and 'test' (or 'val') groups are a split."""
+        ...
+
+
+# All images of a path, or its training and test images where they are different sources.
+Opened: TypeAlias = Source | Mapping[str, Source]
+# Opens the path of a config's `data`; None for a path of another kind, `InputError` for one of its
+# kind that cannot be opened.
+Opener: TypeAlias = Callable[[Data], Opened | None]
+
+
 class EncodedImages(ABC):
-    """A source of image files of any format, wherever their bytes lie. It can be pickled, to be
-    read by other processes.
-    """
+    """Source of image files of any format, wherever their bytes are stored."""
 
     augment = False
 
@@ -45,15 +64,15 @@ class EncodedImages(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """For messages."""
+        """Name of an image in messages."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
-        """The bytes of an image file; any exception says why there are none."""
+        """Reads the bytes of an image file. Any exception makes the image unreadable."""
 
     @abstractmethod
     def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
-        """Rows by the folder or kind of shard that they lie in, 'train' and 'test' perhaps."""
+        """Rows by the folder or kind of shard that holds them, perhaps 'train' and 'test'."""
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         try:
@@ -84,6 +103,10 @@ class Subset:
 
 
 def require_bounded(size: int) -> None:
-    """Refuses to read a file that is unreasonably large for one image."""
+    """Refuses to read a file that is unreasonably large for one image.
+
+    Raises:
+        UnreadableImage: for more than `MAX_FILE_BYTES`.
+    """
     if size > MAX_FILE_BYTES:
         raise UnreadableImage(f"larger than {MAX_FILE_BYTES >> 20} MiB")

@@ -1,4 +1,4 @@
-"""Image files: below a folder, or inside a zip that is read in place."""
+"""Image files below a folder or inside a zip."""
 
 import os
 import stat
@@ -7,12 +7,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from avq.data.images import SUFFIXES, UnreadableImage
+from avq.data.settings import Data
 from avq.data.sources.base import EncodedImages, require_bounded
 from avq.errors import InputError
 
@@ -38,14 +38,14 @@ class Files(EncodedImages):
     def read(self, index: int) -> bytes: ...
 
     def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
-        """Rows by the topmost folder that not all files share; '' for files in none."""
+        """Rows by the topmost folder that not all files share; '' for files outside of folders."""
         folders = [PurePosixPath(name).parent.parts for name in self.names]
         ends = zip(min(folders), max(folders), strict=False)
         top = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
         rows: dict[str, list[int]] = {}
         for row, parts in enumerate(folders):
             rows.setdefault(parts[top] if len(parts) > top else "", []).append(row)
-        return {name: np.array(found) for name, found in rows.items()}
+        return {name: np.array(group) for name, group in rows.items()}
 
 
 class Folder(Files):
@@ -62,7 +62,11 @@ class Folder(Files):
 
 
 class Zip(Files):
-    """Image files inside a `.zip`."""
+    """Image files inside a `.zip`, which is read in place.
+
+    Raises:
+        InputError: for a file that is no zip or whose index is damaged.
+    """
 
     def __init__(self, path: str) -> None:
         try:
@@ -78,7 +82,7 @@ class Zip(Files):
         )
         super().__init__(path, [member.filename for member in self._members])
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type["Zip"], tuple[str]]:
         return Zip, (self.path,)
 
     def read(self, index: int) -> bytes:
@@ -87,16 +91,37 @@ class Zip(Files):
         return self._archive.read(member)
 
 
+def open_folder(data: Data) -> Folder | None:
+    """Opens a folder that holds image files at any depth."""
+    if not os.path.isdir(data.path):
+        return None
+    names = sorted(filter(is_image, walk(data.path)))
+    return Folder(data.path, names) if names else None
+
+
+def open_zip(data: Data) -> Zip | None:
+    """Opens a zip, whatever its suffix; a damaged one is known by the suffix."""
+    path = data.path
+    if os.path.isfile(path) and (path.endswith(".zip") or zipfile.is_zipfile(path)):
+        return Zip(path)
+    return None
+
+
 def is_image(name: str) -> bool:
-    """Whether a file's name says so, and neither it nor a folder of it is hidden."""
+    """Whether a name has the suffix of an image and neither it nor a folder in it is hidden."""
     parts = PurePosixPath(name).parts
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
     return name.lower().endswith(SUFFIXES) and not hidden
 
 
 def walk(folder: str) -> Iterator[str]:
-    """Relative paths of all files below a folder, through symbolic links, each folder once."""
-    seen = set()
+    """Relative paths of all files below a folder. Symbolic links are followed, and every folder is
+    entered once.
+
+    Raises:
+        InputError: for a folder that cannot be read.
+    """
+    entered = set()
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -106,9 +131,9 @@ def walk(folder: str) -> Iterator[str]:
             entries = list(os.scandir(here))
         except OSError as error:
             raise InputError(f"{here!r} cannot be read ({error.strerror}).") from error
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in entered:
             continue
-        seen.add((status.st_dev, status.st_ino))
+        entered.add((status.st_dev, status.st_ino))
         for entry in entries:
             path = os.path.join(below, entry.name)
             if _is_folder(entry):
@@ -117,7 +142,7 @@ def walk(folder: str) -> Iterator[str]:
                 yield path
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself

@@ -1,15 +1,20 @@
-"""The photographs that are always there, inside scikit-image's wheel."""
+"""Embedded photographs, from scikit-image's package."""
 
 import importlib.resources
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import UInt8
 
-from avq.data.images import decode, random_colours, random_square
+from avq.data.images import decode
+from avq.data.settings import Data
+from avq.data.sources.base import Source
+from avq.data.views import SquareView
 
+PATH = "photographs"
 HELD_OUT_CROPS = 512
 
-# Those that their makers gave to the public domain or under CC0 (docs/DATA.md names each).
+# In the public domain or under CC0 (docs/DATA.md names the licence of each).
 TRAIN_PHOTOGRAPHS = (
     "rocket.jpg",
     "coffee.png",
@@ -22,8 +27,12 @@ TEST_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "camera.png", "gravel.png")
 
 
 class Photographs:
-    """Whole photographs for training; fixed random squares of other ones, half of them in other
-    colours as in training, for testing.
+    """Whole photographs for training; for testing, 512 augmented squares of other photographs,
+    always the same ones.
+
+    Args:
+        split: 'train' or 'test'.
+        size: side of the test squares, pixels.
     """
 
     def __init__(self, split: str, size: int) -> None:
@@ -32,12 +41,9 @@ class Photographs:
         folder = importlib.resources.files("skimage.data")
         self._images = [decode(folder.joinpath(name).read_bytes()) for name in self._names]
         if not self.augment:
-            rng = np.random.default_rng(1967)
+            view, rng = SquareView(size, augment=True), np.random.default_rng(1967)
             whole, files = self._images, self._names
-            self._images = [
-                random_colours(random_square(whole[i % len(whole)], size, rng), rng)
-                for i in range(HELD_OUT_CROPS)
-            ]
+            self._images = [view(whole[i % len(whole)], rng) for i in range(HELD_OUT_CROPS)]
             self._names = [
                 f"{files[i % len(files)]}#{i // len(files)}" for i in range(HELD_OUT_CROPS)
             ]
@@ -50,3 +56,10 @@ class Photographs:
 
     def name(self, index: int) -> str:
         return self._names[index]
+
+
+def open_photographs(data: Data) -> Mapping[str, Source] | None:
+    """Opens the embedded photographs for the path 'photographs'."""
+    if data.path != PATH:
+        return None
+    return {split: Photographs(split, data.image_size) for split in ("train", "test")}

@@ -1,12 +1,13 @@
-"""Sets of images in a few large files: ArrayRecord, and Parquet as the hubs publish image sets."""
+"""Images in ArrayRecord files, and in Parquet files as hubs publish image sets."""
 
+import os
 import re
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -14,7 +15,9 @@ from array_record.python.array_record_module import ArrayRecordReader
 from jaxtyping import Int
 
 from avq.data.images import UnreadableImage
+from avq.data.settings import Data
 from avq.data.sources.base import EncodedImages, require_bounded
+from avq.data.sources.files import walk
 from avq.errors import InputError
 
 SPLITS = ("train", "test", "val", "valid", "validation")
@@ -22,11 +25,11 @@ ROW_GROUPS_KEPT = 2
 
 
 class Shards(EncodedImages):
-    """Rows of files.
+    """Rows of several files, one file after the other.
 
     Attributes:
         path: the folder of the files.
-        files: relative to it, and the number of rows of each.
+        files: path relative to it, and number of rows, of each file.
     """
 
     def __init__(self, path: str, files: Sequence[tuple[str, int]]) -> None:
@@ -38,7 +41,7 @@ class Shards(EncodedImages):
         return int(self._ends[-1]) if self.files else 0
 
     def place(self, index: int) -> tuple[int, int]:
-        """Number of the file, and row in it."""
+        """Number of the file that holds an image, and its row there."""
         file = int(np.searchsorted(self._ends, index, side="right"))
         return file, index - int(self._ends[file]) + self.files[file][1]
 
@@ -51,17 +54,22 @@ class Shards(EncodedImages):
 
     def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
         """Rows by split, which is the first word of a file's name or the name of its folder."""
-        rows: dict[str, list[np.ndarray]] = {}
+        rows: dict[str, list[Int[np.ndarray, _]]] = {}
         for (file, count), end in zip(self.files, self._ends, strict=True):
             rows.setdefault(_split_of(file), []).append(np.arange(end - count, end))
-        return {name: np.concatenate(found) for name, found in rows.items()}
+        return {name: np.concatenate(ranges) for name, ranges in rows.items()}
 
 
 class ArrayRecords(Shards):
-    """Records that each are an image file. Each record has a checksum, so that damage is seen.
+    """Records that each are an image file; a checksum per record detects damage.
 
     Args:
-        counts: records by file where they are known; otherwise every file is opened.
+        path: the folder of the files.
+        files: paths relative to it.
+        counts: number of records by file where it is known; otherwise every file is opened.
+
+    Raises:
+        InputError: for a damaged file.
     """
 
     def __init__(
@@ -72,19 +80,26 @@ class ArrayRecords(Shards):
             for file in files
         ]
         super().__init__(path, counted)
-        # Files that hold nothing would stand in the way of those after them.
+        # An empty file hides the records of those after it from ArrayRecordDataSource.
         filled = [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
         self._records = ArrayRecordDataSource(filled) if filled else []
 
     def read(self, index: int) -> bytes:
-        return self._records[index]
+        return cast(bytes, self._records[index])
 
 
 class Parquet(Shards):
-    """The hubs' image sets: a column of `{bytes, path}`, or of bytes.
+    """Rows of Parquet files with a column of images, `{bytes, path}` or bytes.
 
-    A row is read together with its row group, of which the last two are kept: reading in order is
-    fast, at random it is slow.
+    A row is read together with its row group, and the last two row groups are kept: reading in
+    order is fast, reading at random is slow.
+
+    Args:
+        path: the folder of the files.
+        files: paths relative to it.
+
+    Raises:
+        InputError: for a damaged file, one without a column of images, or without pyarrow.
     """
 
     def __init__(self, path: str, files: Sequence[str]) -> None:
@@ -97,9 +112,9 @@ class Parquet(Shards):
             for name, file in zip(files, self._opened, strict=True)
         ]
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._lock = threading.Lock()  # a ParquetFile is not made for several threads
+        self._lock = threading.Lock()  # a ParquetFile is not safe to read from several threads
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type["Parquet"], tuple[str, list[str]]]:
         return Parquet, (self.path, [file for file, _ in self.files])
 
     def read(self, index: int) -> bytes:
@@ -114,7 +129,7 @@ class Parquet(Shards):
         if not value:
             raise UnreadableImage("the row has no bytes")
         require_bounded(len(value))
-        return value
+        return cast(bytes, value)
 
     def _column(self, file: int, group: int) -> Any:
         with self._lock:
@@ -128,10 +143,30 @@ class Parquet(Shards):
             return self._groups[file, group]
 
 
+def open_array_records(data: Data) -> ArrayRecords | None:
+    """Opens an `.array_record` file, or all of them below a folder."""
+    folder, files = _files(data.path, ".array_record")
+    return ArrayRecords(folder, files) if files else None
+
+
+def open_parquet(data: Data) -> Parquet | None:
+    """Opens a `.parquet` file, or all of them below a folder."""
+    folder, files = _files(data.path, ".parquet")
+    return Parquet(folder, files) if files else None
+
+
+def _files(path: str, suffix: str) -> tuple[str, list[str]]:
+    """Folder and relative paths of the files with a suffix that a path names or holds."""
+    if os.path.isdir(path):
+        return path, sorted(name for name in walk(path) if name.endswith(suffix))
+    folder, name = os.path.split(path)
+    return folder, [name] if name.endswith(suffix) and os.path.exists(path) else []
+
+
 def _records(path: Path) -> int:
     try:
         reader = ArrayRecordReader(str(path))
-        count = reader.num_records()
+        count = int(reader.num_records())
         reader.close()  # raises what went wrong when it was opened
     except RuntimeError as error:
         raise InputError(f"{str(path)!r} is no whole ArrayRecord file ({_line(error)}).") from error
@@ -156,13 +191,13 @@ def _open_parquet(path: Path) -> Any:
 
 
 def _image_column(file: Any, path: Path) -> str:
-    """The column that holds images: `image` if there is one, else the first of a fitting type."""
+    """Name of the column of images: `image` if there is one, else the first of a fitting type."""
     from pyarrow import types
 
     def fits(kind: Any) -> bool:
         if types.is_struct(kind):
-            return kind.get_field_index("bytes") >= 0
-        return types.is_binary(kind) or types.is_large_binary(kind)
+            return bool(kind.get_field_index("bytes") >= 0)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     columns = [field.name for field in file.schema_arrow if fits(field.type)]
     if not columns:

@@ -1,0 +1,10 @@
+"""The `avq` command, one file a verb.
+
+A verb reads its arguments, calls the library, prints. It imports the library when it runs, so that
+`avq --version` and `--help` start at once.
+"""
+
+from avq.cli import bench, data, describe, evaluate, prepare  # noqa: F401, each adds its verb
+from avq.cli.app import app
+
+__all__ = ["app"]

@@ -1,0 +1,82 @@
+"""The command itself, and what its verbs share."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from avq import __version__
+from avq.errors import InputError
+
+app = typer.Typer(
+    help="Discrete image autoencoders: describe, evaluate, prepare data, measure speed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # keeps the lines of examples
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain narrate there
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def verb(
+    name: str, *, examples: Sequence[str], settings: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds a function to `avq` as a verb: `InputError`s become one line and exit code 2.
+
+    Args:
+        name: of the verb.
+        examples: commands that its `--help` ends in.
+        settings: whether it takes `--config.KEY=VALUE`.
+    """
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except InputError as error:
+                print(f"error: {error}", file=sys.stderr)
+                raise typer.Exit(2) from None
+
+        epilog = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+        context = {"ignore_unknown_options": settings, "help_option_names": ["-h", "--help"]}
+        app.command(name, epilog=epilog, context_settings=context)(wrapped)
+        return function
+
+    return add
+
+
+def require_folders(*files: Path | None) -> None:
+    """Refuses files to write whose folder is missing, before the work that would fill them."""
+    for file in filter(None, files):
+        if not file.parent.is_dir():
+            raise InputError(f"{file}: there is no folder {str(file.parent)!r}. Make it first.")
+
+
+@contextmanager
+def progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], object]]]:
+    """A bar on a terminal: its callbacks `on_total` and `on_images`."""
+    from tqdm import tqdm
+
+    with tqdm(unit="img", disable=not sys.stderr.isatty()) as bar:
+
+        def on_total(total: int) -> None:
+            bar.reset(total)
+
+        yield on_total, bar.update

@@ -1,0 +1,36 @@
+"""The section 'data' of a config."""
+
+from dataclasses import dataclass
+
+from avq.settings import setting
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images a run trains on, and which views of them."""
+
+    path: str = setting(
+        "",
+        "folder, .zip, .array_record or .parquet file of images, folder of `avq prepare`, or "
+        "'photographs' for the embedded ones",
+    )
+    image_size: int = setting(256, "side of the squares, pixels", low=1)
+    batch_size: int = setting(10, "images in a batch, over all devices", low=1)
+    split: float = setting(
+        0.8, "share for training where the images have no split of their own", low=0, high=1
+    )
+    split_seed: int = setting(1967, "seed of that split", low=0)
+    flip: bool = setting(True, "mirrors half of the training images")
+    min_crop: float = setting(
+        1.0,
+        "side of the smallest random crop, as a share of the shorter side; 1 takes the centre "
+        "square",
+        low=0,
+        high=1,
+    )
+    max_rejected: float = setting(
+        0.01, "share of unreadable images above which a run stops", low=0, high=1, free=True
+    )
+    workers: int = setting(
+        0, "processes that read images; 0 reads in threads of the main process", low=0, free=True
+    )

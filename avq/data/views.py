@@ -1,0 +1,139 @@
+"""Views: crops, flips, resizes and colour changes of a decoded image.
+
+A view is a function of an image and, where it is random, of the generator that it draws from.
+`SquareView` makes the squares of statistics and samples, `TrainingView` the rows of training
+batches. A degradation of the model's input is one more function here and one more line in
+`TrainingView`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+MAX_ZOOM = 4  # largest side of a random square, in units of the side it is resized to
+
+
+@dataclass(frozen=True)
+class SquareView:
+    """View that is a square of a fixed size.
+
+    Attributes:
+        size: side of the square, pixels.
+        augment: whether to take a random square in random colours.
+        min_crop: side of the smallest random crop as a share of the shorter side; 1 takes the
+            centre square. Not read where `augment` is set.
+    """
+
+    size: int
+    augment: bool = False
+    min_crop: float = 1.0
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        if self.augment:
+            return random_colours(random_square(image, self.size, rng), rng)
+        if self.min_crop < 1:
+            return random_crop(image, self.size, rng, self.min_crop)
+        return centre_square(image, self.size)
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Row of a training batch: the square that is reconstructed, as 'image'.
+
+    Attributes:
+        square: view that cuts the square.
+        flip: whether half of the squares are mirrored.
+    """
+
+    square: SquareView
+    flip: bool
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
+    ) -> dict[str, UInt8[np.ndarray, "s s 3"]]:
+        square = self.square(image, rng)
+        if self.flip:
+            square = random_flip(square, rng)
+        return {"image": square}
+
+
+def centre_square(
+    image: UInt8[np.ndarray, "h w 3"], size: int
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Crops the largest centred square and resizes it to `size` pixels a side."""
+    h, w, _ = image.shape
+    side = min(h, w)
+    return _resized(image, (h - side) // 2, (w - side) // 2, side, size)
+
+
+def random_square(
+    image: UInt8[np.ndarray, "h w 3"], size: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Crops a square at a random place and scale, and resizes it to `size` pixels a side.
+
+    The scale, in image pixels a pixel, is log-uniform from 1 to 4, or to what the image allows.
+    """
+    h, w, _ = image.shape
+    largest = min(h, w)
+    smallest = min(size, largest)
+    scale = rng.uniform(0.0, np.log(max(1.0, min(MAX_ZOOM, largest / smallest))))
+    side = min(largest, round(smallest * float(np.exp(scale))))
+    top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
+    return _resized(image, int(top), int(left), side, size)
+
+
+def random_crop(
+    image: UInt8[np.ndarray, "h w 3"], size: int, rng: np.random.Generator, smallest: float
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Crops a square at a random place, and resizes it to `size` pixels a side.
+
+    Its side is a random share, uniform from `smallest` to 1, of the shorter side.
+    """
+    h, w, _ = image.shape
+    side = max(1, round(min(h, w) * rng.uniform(smallest, 1.0)))
+    top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
+    return _resized(image, int(top), int(left), side, size)
+
+
+def random_colours(
+    image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Changes the colours of half of the images: permutes the channels and dims two of them by
+    factors of 0.5 to 1; half of the changed ones become negatives.
+
+    For sets of so few photographs that their own colours are few.
+    """
+    if rng.integers(2):
+        return image
+    gains = rng.permutation(np.append(rng.uniform(0.5, 1.0, 2), 1.0))
+    dimmed: UInt8[np.ndarray, "h w 3"]
+    dimmed = np.round(image[:, :, rng.permutation(3)] * gains).astype(np.uint8)
+    return np.subtract(255, dimmed, dtype=np.uint8) if rng.integers(2) else dimmed
+
+
+def random_flip(
+    image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Mirrors half of the images, left to right."""
+    if not rng.integers(2):
+        return image
+    mirrored = np.empty_like(image)
+    for channel in range(3):  # several times as fast as to copy the reversed view at once
+        mirrored[:, :, channel] = image[:, ::-1, channel]
+    return mirrored
+
+
+def _resized(
+    image: UInt8[np.ndarray, "h w 3"], top: int, left: int, side: int, size: int
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    crop = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(crop)
+    resized: UInt8[np.ndarray, "{size} {size} 3"] = np.asarray(
+        Image.fromarray(crop).resize((size, size), Image.Resampling.LANCZOS)
+    )
+    return resized

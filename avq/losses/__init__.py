@@ -1,0 +1,53 @@
+"""Losses of the autoencoder and its discriminator: pure functions of arrays, in float32.
+
+To add a term of the autoencoder's loss, write a function like `mae_over_var` in a file of its own
+and add one line to `TERMS`; its weight is `loss.terms.NAME` in a config. A term that other code
+adds to `TERMS` works the same way. For another adversarial loss see `avq.losses.adversarial`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from jaxtyping import Array, Float
+
+from avq.errors import InputError
+from avq.losses.adversarial import ADVERSARIAL
+from avq.losses.reconstruction import mae_over_var
+from avq.models.vqvae import Reconstruction
+from avq.settings import setting
+
+__all__ = ["ADVERSARIAL", "TERMS", "Loss", "Term"]
+
+# From outputs of the autoencoder, targets [b, h, w, 3] in [-1, 1], and values that training does
+# not change, such as 'pixel_variance', to the mean over the batch.
+Term: TypeAlias = Callable[
+    [Reconstruction, Float[Array, "b h w 3"], Mapping[str, Any]], Float[Array, ""]
+]
+TERMS: dict[str, Term] = {"mae_over_var": mae_over_var}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Settings of the losses; the defaults are those of Rivera and Hoyos (2023).
+
+    Raises:
+        InputError: for a weight of a term that is not in `TERMS`.
+    """
+
+    terms: Mapping[str, float] = setting(
+        lambda: dict.fromkeys(TERMS, 0.0) | {"mae_over_var": 1.0},
+        "weight of each term of the autoencoder's loss; 0, or no weight, leaves it out",
+    )
+    adversarial: str = setting("non_saturating", "adversarial loss", choices=ADVERSARIAL)
+    adversarial_weight: float = setting(
+        0.065, "weight of the adversarial loss; 0 trains without a discriminator", low=0
+    )
+    adversarial_start: int = setting(0, "step from which the adversarial losses count", low=0)
+
+    def __post_init__(self) -> None:
+        for name in self.terms:
+            if name not in TERMS:
+                raise InputError(
+                    f"loss.terms.{name}: there is no such term. Use one of: {', '.join(TERMS)}."
+                )

@@ -1,0 +1,74 @@
+"""Adversarial losses of generator and discriminator, means over patches.
+
+To add one, write a subclass of `AdversarialLoss` and add one line to `ADVERSARIAL`; a config takes
+it as `loss.adversarial`.
+"""
+
+from abc import ABC, abstractmethod
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class AdversarialLoss(ABC):
+    """Losses of the two players. Logits are high where the discriminator takes a patch for real."""
+
+    @abstractmethod
+    def generator(self, fake_logits: Float[Array, "b h w 1"]) -> Float[Array, ""]:
+        """Generator loss: lower, the more real the generated patches look."""
+
+    @abstractmethod
+    def discriminator(
+        self, real_logits: Float[Array, "b h w 1"], fake_logits: Float[Array, "b h w 1"]
+    ) -> Float[Array, ""]:
+        """Discriminator loss: sum, not mean, of the losses of real and of generated patches."""
+
+
+class NonSaturating(AdversarialLoss):
+    """Cross-entropy, with `-log sigmoid(fake)` for the generator (Goodfellow et al., 2014)."""
+
+    def generator(self, fake_logits: Float[Array, "b h w 1"]) -> Float[Array, ""]:
+        """Cross-entropy of generated patches against ones."""
+        return jnp.mean(jax.nn.softplus(-fake_logits))
+
+    def discriminator(
+        self, real_logits: Float[Array, "b h w 1"], fake_logits: Float[Array, "b h w 1"]
+    ) -> Float[Array, ""]:
+        """Cross-entropy of real patches against ones plus that of generated ones against zeros."""
+        return jnp.mean(jax.nn.softplus(-real_logits)) + jnp.mean(jax.nn.softplus(fake_logits))
+
+
+class Hinge(AdversarialLoss):
+    """Hinge loss of the discriminator, linear loss of the generator (Lim and Ye, 2017)."""
+
+    def generator(self, fake_logits: Float[Array, "b h w 1"]) -> Float[Array, ""]:
+        """`-fake`."""
+        return -jnp.mean(fake_logits)
+
+    def discriminator(
+        self, real_logits: Float[Array, "b h w 1"], fake_logits: Float[Array, "b h w 1"]
+    ) -> Float[Array, ""]:
+        """`max(0, 1 - real) + max(0, 1 + fake)`."""
+        return jnp.mean(jax.nn.relu(1 - real_logits)) + jnp.mean(jax.nn.relu(1 + fake_logits))
+
+
+class LeastSquares(AdversarialLoss):
+    """Squared distance of logits to 1 for real and 0 for generated patches (Mao et al., 2017)."""
+
+    def generator(self, fake_logits: Float[Array, "b h w 1"]) -> Float[Array, ""]:
+        """`(fake - 1)^2`."""
+        return jnp.mean((fake_logits - 1) ** 2)
+
+    def discriminator(
+        self, real_logits: Float[Array, "b h w 1"], fake_logits: Float[Array, "b h w 1"]
+    ) -> Float[Array, ""]:
+        """`(real - 1)^2 + fake^2`."""
+        return jnp.mean((real_logits - 1) ** 2) + jnp.mean(fake_logits**2)
+
+
+ADVERSARIAL: dict[str, AdversarialLoss] = {
+    "non_saturating": NonSaturating(),
+    "hinge": Hinge(),
+    "least_squares": LeastSquares(),
+}

@@ -1,0 +1,52 @@
+"""Builds the networks from the sections of a config."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from avq.models.discriminator import Discriminator
+from avq.models.quantizers import QUANTIZERS
+from avq.models.vqvae import VQVAE
+from avq.settings import construct, setting
+
+
+@dataclass(frozen=True)
+class QuantizerChoice:
+    """The setting that chooses the class of the quantisers."""
+
+    quantizer: str = setting("ema", "how latents become codes", choices=QUANTIZERS)
+
+
+def model_kinds() -> tuple[type, ...]:
+    """Classes whose settings make up the section 'model': the autoencoder and every quantiser that
+    is registered at the time of the call.
+    """
+    return VQVAE, QuantizerChoice, *QUANTIZERS.values()
+
+
+def make_autoencoder(model: Mapping[str, Any], axis_name: str | None = None) -> VQVAE:
+    """The autoencoder of a config.
+
+    Args:
+        model: the section 'model', as `avq.settings.construct` takes it.
+        axis_name: mapped axis over which a batch is split in training; None for one device.
+    """
+    quantizer = QUANTIZERS[construct(QuantizerChoice, model).quantizer]
+    make_quantizer = partial(construct, quantizer, dict(model), axis_name=axis_name)
+    return construct(VQVAE, model, make_quantizer=make_quantizer, axis_name=axis_name)
+
+
+def make_discriminator(
+    discriminator: Mapping[str, Any], model: Mapping[str, Any], axis_name: str | None = None
+) -> Discriminator:
+    """The discriminator of a config.
+
+    Args:
+        discriminator: the section 'discriminator'.
+        model: the section 'model', whose compute type and scope of batch norm it shares.
+        axis_name: mapped axis over which a batch is split in training; None for one device.
+    """
+    vqvae = construct(VQVAE, model)
+    norm_axis = axis_name if vqvae.sync_batch_norm else None
+    return construct(Discriminator, discriminator, dtype=vqvae.dtype, axis_name=norm_axis)

@@ -1,0 +1,23 @@
+"""Quantisers by the name that a config gives as `model.quantizer`.
+
+To add one: derive it from `base.Quantizer` in a new file here and add a line to `QUANTIZERS`. Its
+fields that are `avq.settings.setting`s become keys of the config's section 'model'; a name that
+another class of the section has, too, must keep its meaning and default. A quantiser from outside
+this package registers itself by `QUANTIZERS["name"] = ItsClass` before the config is loaded.
+"""
+
+from avq.models.quantizers.base import CodebookStatistics, Quantized, Quantizer, perplexity
+from avq.models.quantizers.ema import EMAQuantizer
+from avq.models.quantizers.gradient import GradientQuantizer
+
+__all__ = [
+    "QUANTIZERS",
+    "CodebookStatistics",
+    "EMAQuantizer",
+    "GradientQuantizer",
+    "Quantized",
+    "Quantizer",
+    "perplexity",
+]
+
+QUANTIZERS: dict[str, type[Quantizer]] = {"ema": EMAQuantizer, "gradient": GradientQuantizer}

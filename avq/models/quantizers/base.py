@@ -1,0 +1,181 @@
+"""The contract of a quantiser, and the parts that several share.
+
+Source: van den Oord et al. (2017), for the straight-through estimator and the commitment loss.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from avq.models.quantizers.search import nearest_code
+from avq.settings import setting
+from avq.typing import Leaf
+
+
+@flax.struct.dataclass
+class CodebookStatistics:
+    """Codebook statistics of the global batch. Statistics of micro-batches add up to them, once
+    `in_turns` has given each a share of the candidates.
+
+    Attributes:
+        counts: how often each code `[k]` was chosen, float32.
+        sums: sum of the latents `[k, d]` that chose each code; None where `update` needs none.
+        candidates: random latents `[k, d]` to replace dead codes; None as above.
+    """
+
+    counts: Leaf
+    sums: Leaf | None = None
+    candidates: Leaf | None = None
+
+    def in_turns(self, turn: int | Int[Array, ""], turns: int) -> "CodebookStatistics":
+        """Keeps the candidates of codes k with `k % turns == turn`; zeroes the others."""
+        if self.candidates is None:
+            return self
+        kept = jnp.arange(len(self.candidates)) % turns == turn
+        return replace(self, candidates=jnp.where(kept[:, None], self.candidates, 0.0))
+
+
+@flax.struct.dataclass
+class Quantized:
+    """Result of a quantiser.
+
+    Attributes:
+        vectors: vectors `[b, h, w, d]` of the chosen codes; in training their gradient passes to
+            the latents.
+        codes: indices `[b, h, w]` of the chosen codes, int32.
+        loss: weighted loss of this device's batch that training minimises, a scalar.
+        statistics: argument of `Quantizer.update`.
+    """
+
+    vectors: Leaf
+    codes: Leaf
+    loss: Leaf
+    statistics: CodebookStatistics
+
+
+class Quantizer(nn.Module, ABC):
+    """Contract of a quantiser: replaces latent vectors by the nearest of `codebook_size` codes.
+
+    `codebook_size` and `code_dim` are fields or properties that can be read before there are
+    variables. A table of codes is the variable 'embedding', either a parameter or, where `update`
+    moves it, in the collection 'codebook' beside its statistics, which count as no part of the
+    model's size. Random draws in training come from the rng stream 'codebook'.
+
+    Attributes:
+        axis_name: mapped axis over which statistics are summed in training; None for one device.
+    """
+
+    axis_name: str | None = None
+
+    @property
+    @abstractmethod
+    def codebook_size(self) -> int:
+        """Number of codes k; codes are 0..k-1."""
+
+    @property
+    @abstractmethod
+    def code_dim(self) -> int:
+        """Channels d of the latents and of a code's vector."""
+
+    @abstractmethod
+    def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
+        """Quantises latents in float32, whatever their type."""
+
+    @abstractmethod
+    def codebook(self) -> Float[Array, "k d"]:
+        """Vectors of all codes."""
+
+    def lookup(self, codes: Int[Array, "b h w"]) -> Float[Array, "b h w d"]:
+        """Vectors of a grid of codes."""
+        return self.codebook()[codes]
+
+    def update(self, statistics: CodebookStatistics) -> None:
+        """Updates the collection 'codebook' once a step; by default there is nothing to update."""
+
+    def count_codes(self, codes: Int[Array, "b h w"], train: bool) -> Float[Array, "k"]:
+        """How often each code was chosen; in training over all devices."""
+        counts = code_counts(codes.reshape(-1), self.codebook_size)
+        return psum(counts, self.axis_name) if train and not self.is_initializing() else counts
+
+
+class VectorQuantizer(Quantizer):
+    """Base of quantisers that choose the nearest vector of a table of `codebook_size` codes."""
+
+    codebook_size: int = setting(1024, "codes in the codebook of each level", low=1)
+    code_dim: int = setting(256, "channels of a latent and of a code", low=1)
+    commitment: float = setting(
+        0.25, "weight beta of |z - sg(e)|^2, which keeps the encoder near its codes", low=0
+    )
+
+    def nearest(
+        self, z: Float[Array, "b h w d"]
+    ) -> tuple[Int[Array, "b h w"], Float[Array, "b h w d"]]:
+        """Nearest code of every latent, and its vector. No gradient passes to `z`."""
+        table = self.codebook()
+        latents = lax.stop_gradient(z.reshape(-1, self.code_dim))
+        codes = nearest_code(latents, lax.stop_gradient(table))
+        return codes.reshape(z.shape[:-1]), table[codes].reshape(z.shape)
+
+
+def uniform_codes(key: Array, shape: tuple[int, int]) -> Float[Array, "k d"]:
+    """Initial table: uniform in `[-1, 1] / sqrt(d)`."""
+    initializer = nn.initializers.variance_scaling(
+        1 / 3, "fan_in", "uniform", in_axis=1, out_axis=0
+    )
+    return initializer(key, shape, jnp.float32)
+
+
+def straight_through(
+    z: Float[Array, "b h w d"], vectors: Float[Array, "b h w d"]
+) -> Float[Array, "b h w d"]:
+    """Value of `vectors` with the gradient of `z`."""
+    return z + lax.stop_gradient(vectors - z)
+
+
+def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:
+    """How often each of `k` codes was chosen."""
+    return jnp.zeros(k, jnp.float32).at[codes].add(1.0)
+
+
+def perplexity(counts: Float[Array, "k"]) -> Float[Array, ""]:
+    """`exp` of the entropy (nats) of code use: k when all are used alike, 1 when only one is.
+
+    Example:
+        >>> perplexity(jnp.array([2.0, 2.0, 0.0]))
+        Array(2., dtype=float32)
+    """
+    p = counts / jnp.maximum(counts.sum(), 1.0)
+    return jnp.exp(-jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0)))
+
+
+def sample_rows(
+    key: Array, z: Float[Array, "n d"], k: int, axis_name: str | None
+) -> Float[Array, "k d"]:
+    """`k` random rows of the global batch, the same on every device and for any number of devices.
+
+    One key draws row numbers of the global batch; each device adds the rows that it holds to a sum
+    over the devices. Rows are drawn without replacement as long as there are enough.
+    """
+    n = z.shape[0]
+    total = n * axis_size(axis_name)
+    rows = jax.random.choice(key, total, (k,), replace=total < k)
+    local = rows if axis_name is None else rows - lax.axis_index(axis_name) * n
+    mine = (local >= 0) & (local < n)
+    picked = jnp.where(mine[:, None], z[jnp.clip(local, 0, n - 1)], 0.0)
+    return psum(picked, axis_name)
+
+
+def axis_size(axis_name: str | None) -> int:
+    """Devices along a mapped axis; 1 for None."""
+    return 1 if axis_name is None else lax.axis_size(axis_name)
+
+
+def psum(x: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:
+    """Sum over the devices along a mapped axis; `x` itself for None."""
+    return x if axis_name is None else lax.psum(x, axis_name)

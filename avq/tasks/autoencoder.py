@@ -1,0 +1,237 @@
+"""Task of a discrete autoencoder: an autoencoder alone, or against a discriminator."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from avq import parallel
+from avq.data.dataset import Dataset, open_dataset
+from avq.data.pipeline import prefetch, train_batches
+from avq.data.settings import Data
+from avq.errors import InputError
+from avq.evaluate.evaluation import Evaluator, samples
+from avq.losses import Loss
+from avq.models.build import make_autoencoder, make_discriminator, model_kinds
+from avq.models.discriminator import Discriminator
+from avq.models.quantizers import perplexity
+from avq.pixels import to_float
+from avq.settings import construct, setting
+from avq.tasks.alarms import Ruin, collapse
+from avq.tasks.objective import Objective
+from avq.train.optim import Optim
+from avq.train.task import Alarm, Batch, Batches, Evaluation, Gradients, Params, Task, Variables
+
+VQVAE, DISCRIMINATOR = "vqvae", "discriminator"  # the players
+
+
+@dataclass(frozen=True)
+class PlayersOptim(Optim):
+    """Settings of the optimisers of two players."""
+
+    discriminator_learning_rate: float = setting(1e-4, "that of the discriminator", low=0)
+
+
+class ImageData:
+    """Images of a run, see `avq.train.task.TaskData`."""
+
+    def __init__(self, dataset: Dataset, data: Data, seed: int) -> None:
+        self.dataset, self._data, self._seed = dataset, data, seed
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """Content of `dataset.json`."""
+        return asdict(self.dataset.summary)
+
+    def batches(self, start: int) -> Batches:
+        """This process's part of every batch from step `start` on."""
+        host, hosts = jax.process_index(), jax.process_count()
+        order = train_batches(
+            self.dataset.train, self._data, seed=self._seed, host=host, hosts=hosts
+        )
+        batches: Batches = prefetch(order, start, self._data.workers)
+        return batches
+
+
+class Autoencoder(Task):
+    """Trains `avq.models.vqvae.VQVAE` to reconstruct images, and a PatchGAN discriminator with it
+    where `loss.adversarial_weight` is above 0.
+
+    Attributes:
+        model: the autoencoder.
+        discriminator: None without one.
+        pixel_variance: variance of the training pixels in [-1, 1], the paper's sigma; known once
+            the data is open.
+    """
+
+    averaged = VQVAE
+    best = ("psnr", "max")
+    pixel_variance = 1.0
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.data = construct(Data, config["data"])
+        self.objective = Objective(construct(Loss, config["loss"]))
+        self.model = make_autoencoder(config["model"], axis_name=parallel.AXIS)
+        self.learning_rates = {VQVAE: self.optim.learning_rate}
+        self.discriminator: Discriminator | None = None
+        if self.objective.loss.adversarial_weight > 0:
+            optim = construct(PlayersOptim, config["optim"])
+            self.discriminator = make_discriminator(
+                config["discriminator"], config["model"], axis_name=parallel.AXIS
+            )
+            self.learning_rates[DISCRIMINATOR] = optim.discriminator_learning_rate
+        _require_multiple(self.data.image_size, self.model.stride())
+
+    @classmethod
+    def sections(cls) -> dict[str, tuple[type, ...]]:
+        return super().sections() | {
+            "optim": (PlayersOptim,),
+            "data": (Data,),
+            "model": model_kinds(),
+            "discriminator": (Discriminator,),
+            "loss": (Loss,),
+        }
+
+    def init(self, player: str, key: Array) -> Variables:
+        module: Any = self.model if player == VQVAE else self.discriminator
+        size = self.data.image_size
+        variables: Variables = module.init(key, jnp.zeros((1, size, size, 3)), train=False)
+        return variables
+
+    def gradients(
+        self,
+        params: Mapping[str, Params],
+        model_state: Mapping[str, Variables],
+        frozen: Mapping[str, Any],
+        batch: Batch,
+        key: Array,
+        step: Array,
+    ) -> Gradients:
+        targets = to_float(batch["image"])
+        # A constant of the program, not an argument: XLA divides by the two with other rounding.
+        frozen = {**frozen, "pixel_variance": self.pixel_variance}
+        start = self.objective.loss.adversarial_start
+        adversarial_on = (step >= start).astype(jnp.float32)
+
+        def logits_of(params: Params, state: Variables, x: Array) -> tuple[Array, Variables]:
+            module: Any = self.discriminator
+            variables = {"params": params, **state}
+            logits, mutated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+            return logits, dict(mutated)
+
+        def generator_loss(own: Params) -> tuple[Array, Any]:
+            module: Any = self.model
+            outputs, mutated = module.apply(
+                {"params": own, **model_state[VQVAE]},
+                targets,
+                train=True,
+                mutable=["batch_stats", "codebook"],
+                rngs={"codebook": key},
+            )
+            fake = None
+            if self.discriminator is not None:
+                fake, _ = logits_of(
+                    params[DISCRIMINATOR], model_state[DISCRIMINATOR], outputs.images
+                )
+            loss, metrics = self.objective.generator_loss(
+                outputs, targets, fake, adversarial_on, frozen
+            )
+            return loss, (metrics, dict(mutated), outputs)
+
+        def discriminator_loss(own: Params, fake_images: Array) -> tuple[Array, Any]:
+            real, mutated = logits_of(own, model_state[DISCRIMINATOR], targets)
+            fake, mutated = logits_of(own, mutated, fake_images)
+            loss, metrics = self.objective.discriminator_loss(real, fake, adversarial_on)
+            return loss, (metrics, mutated)
+
+        gradients, (metrics, mutated, outputs) = jax.grad(generator_loss, has_aux=True)(
+            params[VQVAE]
+        )
+        statistics = tuple(level.statistics for level in outputs.levels)
+        result = Gradients(
+            {VQVAE: gradients},
+            {VQVAE: mutated},
+            metrics,
+            {"codes": tuple(level.counts for level in statistics)},
+            statistics,
+        )
+        if self.discriminator is not None:
+            gradients, (metrics, mutated) = jax.grad(discriminator_loss, has_aux=True)(
+                params[DISCRIMINATOR], lax.stop_gradient(outputs.images)
+            )
+            result.gradients[DISCRIMINATOR] = gradients
+            result.model_state[DISCRIMINATOR] = mutated
+            result.metrics.update(metrics)
+        return result
+
+    def update_codebooks(
+        self,
+        params: Mapping[str, Params],
+        model_state: Mapping[str, Variables],
+        statistics: Sequence[Any],
+    ) -> Mapping[str, Variables]:
+        state = model_state[VQVAE]
+        module: Any = self.model
+        _, moved = module.apply(
+            {"params": params[VQVAE], **state},
+            statistics,
+            method="update_codebooks",
+            mutable=["codebook"],
+        )
+        return {**model_state, VQVAE: {**state, **moved}}
+
+    def open_data(self, known: Mapping[str, Any] | None) -> ImageData:
+        dataset = open_dataset(self.data, known)
+        self.pixel_variance = dataset.summary.pixel_variance
+        return ImageData(dataset, self.data, self.seed)
+
+    def evaluator(self, data: ImageData, mesh: Mesh) -> Callable[[Variables], Evaluation]:
+        evaluator, dataset = Evaluator(self.model, mesh), data.dataset
+        shown = samples(dataset.test, self.data.image_size)
+
+        def evaluate(variables: Variables) -> Evaluation:
+            measures = evaluator.evaluate(variables, dataset.test, dataset.summary, self.batch_size)
+            return Evaluation(measures, {"samples": evaluator.grid(variables, shown)})
+
+        return evaluate
+
+    def interval(self, counts: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "usage": [float(np.mean(level > 0)) for level in counts["codes"]],
+            "perplexity": [float(perplexity(jnp.asarray(level))) for level in counts["codes"]],
+        }
+
+    def alarms(self) -> Sequence[Alarm]:
+        if self.discriminator is None:
+            return [collapse]
+        return [collapse, Ruin(self.objective.loss.adversarial_start)]
+
+    def headline(self, values: Mapping[str, Any]) -> str:
+        perplexities = "/".join(f"{p:.0f}" for p in values["train/perplexity"])
+        return (
+            f"loss {values['train/loss']:.4f}  "
+            f"reconstruction {values['train/reconstruction']:.4f}  perplexity {perplexities}"
+        )
+
+    def evaluation_headline(self, measures: Mapping[str, Any]) -> str:
+        usages = "/".join(f"{share:.0%}" for share in measures["usage"])
+        return (
+            f"psnr {measures['psnr']:.2f} dB  ssim {measures['ssim']:.3f}  "
+            f"mae/std {measures['mae_over_std']:.4f}  usage {usages}"
+        )
+
+
+def _require_multiple(size: int, stride: int) -> None:
+    if size % stride or size < stride:
+        below, above = size // stride * stride, (size // stride + 1) * stride
+        advice = f"Use {below} or {above}." if below else f"Use {above}."
+        raise InputError(
+            f"data.image_size={size} is not a multiple of the model's stride {stride}. {advice}"
+        )

@@ -1,0 +1,1 @@
+"""Bounds and costs computed from the traced training step, without running it."""

@@ -1,0 +1,1 @@
+"""Equal results after kills and on any number of devices, and the cost of saving."""

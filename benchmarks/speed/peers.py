@@ -1,0 +1,321 @@
+"""Training, encoding and decoding beside PyTorch, diffusers and vector-quantize-pytorch.
+
+    pip install -r benchmarks/requirements.txt
+    python -m benchmarks.peers [--json FILE] [--runs N] [--study NAME ...] [--dtype DTYPE]
+
+The PyTorch twin carries our parameters, and its outputs have to equal ours before it is timed. All
+calls are in one process, with the memory setting of `avq.cpu`, from which the peers gain as well. A
+ratio is ours over the peer's: under 1, we are faster. On a GPU, convolutions and products are in
+bfloat16 on both sides, by autocast on the peer's.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import vector_quantize_pytorch
+
+from avq import cpu, parallel, tasks
+from avq.bench import device_in_words
+from avq.models.quantizers import EMAQuantizer
+from avq.models.vqvae import VQVAE
+from benchmarks._common import (
+    Call,
+    Row,
+    make_parser,
+    medians_in_turns,
+    random_batch,
+    random_training,
+    write_json,
+)
+from benchmarks.speed import torch_model
+from benchmarks.speed.reference_ops import reference_ops
+from benchmarks.speed.torch_training import Trainer, copy_variables
+
+# By dtype: share of codes, and distance of pixels in [-1, 1], by which rounding may change outputs.
+TOLERANCES = {"float32": (0.01, 1e-3), "bfloat16": (0.03, 0.1)}
+STUDIES = ("tiny", "width64", "attention", "quantiser", "vqmodel")
+TINY = ["--config=configs/ah_vqvae.py:tiny", "--config.parallel.devices=1"]
+WIDTH_64 = [
+    *TINY,
+    "--config.model.base_filters=(64,64,64)",
+    "--config.model.aren_filters=64",
+    "--config.model.decoder_filters=(64,64,64,64)",
+    "--config.model.code_dim=64",
+    "--config.model.encoder_blocks=2",
+    "--config.model.attention_dim=64",
+    "--config.model.stride_at=last",
+    "--config.discriminator.filters=(64,64,64,32,32,1)",
+    "--config.discriminator.strides=(2,2,2,1,1,1)",
+    "--config.data.batch_size=16",
+]
+
+Compare = Callable[[str, str, Call, dict[str, Call]], list[Row]]
+
+
+def compare(case: str, what: str, ours: Call, peers: dict[str, Call], *, runs: int) -> list[Row]:
+    """Times all calls in turns; a row for each peer."""
+    medians = medians_in_turns({"ours": ours, **peers}, rounds=3, runs=runs)
+    rows: list[Row] = [
+        {
+            "case": case,
+            "what": what,
+            "peer": peer,
+            "ours_ms": medians["ours"],
+            "peer_ms": medians[peer],
+            "ratio": medians["ours"] / medians[peer],
+        }
+        for peer in peers
+    ]
+    for row in rows:
+        print(
+            "{case:<16}{what:<11}{peer:<36}{ours_ms:>9.1f}{peer_ms:>9.1f}{ratio:>8.2f}".format(
+                **row
+            )
+        )
+    return rows
+
+
+class AvqCalls:
+    """Calls of a config's system to time, on a batch of random pixels."""
+
+    def __init__(self, config: Any) -> None:
+        self.training = random_training(config)
+        self.train: Call = self.training.step
+        self.train(), self.train()  # fills the codebook, as in a run that is under way
+        players = self.training.state.players
+        self.variables = {
+            name: jax.tree.map(jnp.copy, player.variables()) for name, player in players.items()
+        }
+        task: Any = self.training.task
+        compiled = partial(jax.jit, compiler_options=cpu.compiler_options("inference"))
+        encode = compiled(partial(task.model.apply, method=VQVAE.encode))
+        decode = compiled(partial(task.model.apply, method=VQVAE.decode))
+        variables = self.variables["vqvae"]
+        pixels = self.training.batch["image"].astype(jnp.float32) / 127.5 - 1
+        self.codes = encode(variables, pixels)
+        self.encode: Call = lambda: encode(variables, pixels)
+        self.decode: Call = lambda: decode(variables, self.codes)
+        self.decode()  # traced here, inside `reference_ops` where the caller asks for it
+
+
+def autocast(config: Any, device: str) -> Callable[[], torch.autocast]:
+    """Makes the context in which a peer computes with `model.dtype`."""
+    half = config.model.dtype == "bfloat16"
+    return partial(torch.autocast, device, torch.bfloat16, enabled=half)
+
+
+def torch_pixels(batch: dict[str, np.ndarray], device: str) -> torch.Tensor:
+    """Images of a batch as floats in [-1, 1], channels first."""
+    pixels = torch.tensor(batch["image"]).permute(0, 3, 1, 2).to(device)
+    return pixels.float() / 127.5 - 1
+
+
+class TorchCalls:
+    """The same calls of the PyTorch twin, with our variables."""
+
+    def __init__(self, config: Any, ours: AvqCalls, device: str) -> None:
+        place = {"device": device, "memory_format": torch.channels_last}
+        self.vqvae = torch_model.VQVAE(config.model).to(**place)
+        self.discriminator = torch_model.Discriminator(config.discriminator).to(**place)
+        copy_variables(self.vqvae, ours.variables["vqvae"])
+        copy_variables(self.discriminator, ours.variables["discriminator"])
+        task: Any = ours.training.task
+        self.pixel_variance = task.pixel_variance
+        self.pixels = torch_pixels(random_batch(config), device)
+        self.codes = torch.tensor(np.asarray(ours.codes[0])).long().to(device)
+        self.autocast = autocast(config, device)
+        self.trainer = Trainer(config, self.vqvae, self.discriminator, self.autocast)
+
+    def compiled(self) -> "TorchCalls":
+        """Compiles all calls by `torch.compile`."""
+        self.vqvae.forward = torch.compile(self.vqvae.forward)
+        self.vqvae.encode = torch.compile(self.vqvae.encode)
+        self.vqvae.decode = torch.compile(self.vqvae.decode)
+        self.discriminator.forward = torch.compile(self.discriminator.forward)
+        return self
+
+    def train(self) -> float:
+        """Trains one step; returns its loss."""
+        self.vqvae.train(), self.discriminator.train()
+        return float(self.trainer.step(self.pixels, self.pixel_variance))
+
+    def encode(self) -> list[np.ndarray]:
+        """Codes by level, finest first."""
+        self.vqvae.eval()
+        with torch.inference_mode(), self.autocast():
+            return [np.asarray(codes.cpu()) for codes in self.vqvae.encode(self.pixels)]
+
+    def decode(self) -> np.ndarray:
+        """Images from the codes of the finest level."""
+        self.vqvae.eval()
+        with torch.inference_mode(), self.autocast():
+            return np.asarray(self.vqvae.decode(self.codes).permute(0, 2, 3, 1).cpu())
+
+
+def require_equal(ours: AvqCalls, peer: TorchCalls, dtype: str) -> None:
+    """Compares codes and images of the twin with ours.
+
+    Raises:
+        ValueError: when they differ by more than rounding explains.
+    """
+    most, furthest = TOLERANCES[dtype]
+    for mine, theirs in zip(ours.encode(), peer.encode(), strict=True):
+        if (differing := np.mean(np.asarray(mine) != theirs)) > most:
+            raise ValueError(f"{differing:.1%} of the twin's codes differ")
+    distance = np.abs(np.asarray(ours.decode()) - peer.decode()).max()
+    if distance > furthest:
+        raise ValueError(f"the twin's images differ by up to {distance}")
+
+
+def systems(compare: Compare, case: str, settings: list[str], device: str) -> list[Row]:
+    """Training, encoding and decoding beside the twin, and beside our own reference operations."""
+    config = tasks.load(settings)
+    ours = AvqCalls(config)
+    with reference_ops():
+        reference = AvqCalls(config)
+    eager = TorchCalls(config, ours, device)
+    require_equal(ours, eager, config.model.dtype)
+    compiled = TorchCalls(config, ours, device).compiled()
+    rows = []
+    for what in ("train", "encode", "decode"):
+        peers = {
+            "PyTorch twin, eager": getattr(eager, what),
+            "PyTorch twin, torch.compile": getattr(compiled, what),
+            "ours, plain formulation": getattr(reference, what),
+        }
+        rows += compare(case, what, getattr(ours, what), peers)
+    return rows
+
+
+def attention(compare: Compare, case: str, settings: list[str]) -> list[Row]:
+    """Cost of attention in a training step: AH beside H."""
+    ours, peer = (
+        AvqCalls(tasks.load([*settings, *more]))
+        for more in ([], ["--config.model.attention_norm=off"])
+    )
+    return compare(case, "train", ours.train, {"ours without attention (H)": peer.train})
+
+
+def quantiser(compare: Compare, device: str) -> list[Row]:
+    """Forward pass and moving-average update of one codebook, 16,384 tokens of 256 channels."""
+    k, d, shape = 1024, 256, (16, 32, 32)
+    z = np.random.default_rng(0).normal(size=(*shape, d)).astype(np.float32)
+    module = EMAQuantizer(codebook_size=k, code_dim=d)
+    state = module.init(jax.random.key(0), jnp.asarray(z), train=False)
+
+    @partial(jax.jit, compiler_options=cpu.compiler_options())
+    def ours(variables: Any, x: Any, key: Any) -> Any:
+        mutable, rngs = ["codebook"], {"codebook": key}
+        quantized, state = module.apply(variables, x, True, mutable=mutable, rngs=rngs)
+        _, state = module.apply(state, quantized.statistics, mutable=mutable, method="update")
+        return quantized.vectors, state
+
+    peer = vector_quantize_pytorch.VectorQuantize(
+        dim=d, codebook_size=k, decay=0.99, commitment_weight=0.25, threshold_ema_dead_code=0.03
+    ).to(device)
+    tokens = torch.tensor(z).reshape(shape[0], -1, d).to(device)
+    x, key = jnp.asarray(z), jax.random.key(0)
+    _, filled = ours(state, x, key)
+
+    def theirs() -> float:
+        with torch.no_grad():
+            return float(peer(tokens)[2].sum())
+
+    calls = {"vector-quantize-pytorch": theirs}
+    return compare("K 1024, D 256", "quantiser", lambda: ours(filled, x, key), calls)
+
+
+def vqmodel(compare: Compare, settings: list[str], device: str) -> list[Row]:
+    """diffusers' VQModel with our grid of codes and about our width, reconstruction loss alone."""
+    config = tasks.load([*settings, "--config.loss.adversarial_weight=0.0"])
+    ours = AvqCalls(config)
+    peer = diffusers.VQModel(
+        block_out_channels=(64, 64, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=64,
+        vq_embed_dim=64,
+        num_vq_embeddings=256,
+        mid_block_add_attention=True,
+    ).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(peer.parameters(), lr=1e-4, fused=True)
+    pixels = torch_pixels(random_batch(config), device)
+    precision = autocast(config, device)
+
+    def train() -> float:
+        peer.train()
+        with precision():
+            out = peer(pixels)
+            loss = (out.sample - pixels).abs().mean() + out.commit_loss.mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    def encode() -> int:
+        peer.eval()
+        with torch.inference_mode(), precision():
+            return int(peer.quantize(peer.encode(pixels).latents)[2][2].sum())
+
+    with torch.inference_mode():
+        latents = peer.encode(pixels).latents
+
+    def decode() -> float:
+        peer.eval()
+        with torch.inference_mode(), precision():
+            return float(peer.decode(latents).sample.sum())
+
+    calls = {"train": train, "encode": encode, "decode": decode}
+    rows = []
+    for what, call in calls.items():
+        rows += compare("width 64", what, getattr(ours, what), {"diffusers VQModel": call})
+    return rows
+
+
+def run(study: str, dtype: str, device: str, runs: int) -> list[Row]:
+    """Rows of one of STUDIES."""
+    tiny, width_64 = ([*case, f"--config.model.dtype={dtype}"] for case in (TINY, WIDTH_64))
+    timed: Compare = partial(compare, runs=runs)
+    match study:
+        case "tiny":
+            return systems(timed, "ah_vqvae:tiny", tiny, device)
+        case "width64":
+            return systems(timed, "width 64", width_64, device)
+        case "attention":
+            cases = {"ah_vqvae:tiny": tiny, "width 64": width_64}
+            return [row for case in cases.items() for row in attention(timed, *case)]
+        case "quantiser":
+            return quantiser(timed, device)
+        case _:
+            return vqmodel(timed, width_64, device)
+
+
+def main() -> None:
+    parser = make_parser(__doc__, runs=5, studies=STUDIES)
+    parser.add_argument("--dtype", choices=TOLERANCES, help="as in configs; bfloat16 on a GPU")
+    arguments = parser.parse_args()
+    cpu.keep_memory()
+    device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
+    dtype = arguments.dtype or ("float32" if device == "cpu" else "bfloat16")
+    versions = {
+        "device": device_in_words(parallel.make_mesh(1)),
+        "torch": torch.__version__,
+        "dtype": dtype,
+    }
+    print(f"jax: {jax.__version__}", *(f"{name}: {value}" for name, value in versions.items()))
+    print(f"{'case':<16}{'what':<11}{'peer':<36}{'ours ms':>9}{'peer ms':>9}{'ratio':>8}")
+    rows: list[Row] = []
+    for study in arguments.study:
+        rows += run(study, dtype, device, arguments.runs)
+        write_json(arguments.json, versions | {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Training step of configs/ah_vqvae.py:tiny as batch, image side and number of devices grow.
+
+    python -m benchmarks.scaling [--json FILE] [--runs N] [--study batch|side|devices ...]
+
+Host devices share the machine's cores, so more of them show the program's own overhead, not a gain.
+"""
+
+import jax
+
+from avq import cpu, tasks
+from benchmarks._common import Row, random_training, run_cases
+
+CASES: list[Row] = [
+    *({"study": "batch", "batch": n, "side": 64, "devices": 1} for n in (1, 2, 4, 8, 16, 32, 64)),
+    *({"study": "side", "batch": 1, "side": n, "devices": 1} for n in (64, 128, 256, 512)),
+    *({"study": "devices", "batch": 8, "side": 64, "devices": n} for n in (1, 2, 4, 8)),
+]
+
+
+def measure(study: str, batch: int, side: int, devices: int, runs: int) -> Row:
+    """Times one case; JAX must not have started, since its number of devices is fixed then."""
+    jax.config.update("jax_num_cpu_devices", devices)
+    cpu.keep_memory()
+    config = tasks.load(
+        [
+            "--config=configs/ah_vqvae.py:tiny",
+            f"--config.data.batch_size={batch}",
+            f"--config.data.image_size={side}",
+            f"--config.parallel.devices={devices}",
+        ]
+    )
+    report = random_training(config).measure(runs)
+    return {
+        "step_ms": round(report["train"]["step_ms"], 1),
+        "images_per_s": round(report["train"]["images_per_s"], 1),
+        "peak_memory_bytes": report["peak_memory_bytes"],
+    }
+
+
+if __name__ == "__main__":
+    run_cases(__doc__, CASES, measure, study="study", runs=10)

@@ -1,0 +1,104 @@
+"""Encoding and decoding with a trained model, against its forward pass."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import avq
+from avq.errors import InputError
+
+
+def test_package_hands_out_the_tokenizer_and_no_other_name():
+    assert avq.Tokenizer.__module__ == avq.load.__module__ == "avq.apply.tokenizer"
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        _ = avq.lode
+
+
+def test_run_is_loaded_by_its_path_as_text_or_by_step(run, tokenizer):
+    again = avq.load(str(run), step=2)
+    assert again.trained.step == tokenizer.trained.step == 2
+    chex.assert_trees_all_equal(again.trained.variables, tokenizer.trained.variables)
+
+
+def test_bytes_and_floats_are_encoded_alike_finest_level_first(tokenizer, images):
+    codes = tokenizer.encode(images)
+    floats = images.astype(np.float32) / 127.5 - 1
+    assert [grid.shape for grid in codes] == [(4, 4, 4), (4, 2, 2)]
+    assert all(grid.dtype == jnp.int32 for grid in codes)
+    assert all(int(grid.min()) >= 0 and int(grid.max()) < 8 for grid in codes)
+    chex.assert_trees_all_equal(codes, tokenizer.encode(floats))
+    chex.assert_trees_all_equal(codes, tokenizer.encode(jnp.asarray(images)))
+
+
+def test_each_image_is_encoded_by_itself(tokenizer, images):
+    codes = tokenizer.encode(images)
+    backwards = tokenizer.encode(images[::-1])
+    chex.assert_trees_all_equal(codes, tuple(grid[::-1] for grid in backwards))
+
+
+def test_reconstruction_is_the_decoded_codes(tokenizer, images):
+    codes = tokenizer.encode(images)
+    decoded = tokenizer.decode(codes)
+    chex.assert_shape(decoded, images.shape)
+    assert decoded.dtype == jnp.uint8
+    chex.assert_trees_all_equal(decoded, tokenizer.reconstruct(images))
+    chex.assert_trees_all_equal(decoded, tokenizer.decode([np.asarray(c).tolist() for c in codes]))
+
+
+def test_decoding_is_the_models_forward_pass(tokenizer, images):
+    trained = tokenizer.trained
+    variables = jax.tree.map(jnp.asarray, trained.variables)
+    out = trained.model.apply(variables, jnp.asarray(images / 127.5 - 1, jnp.float32))
+    expected = np.clip(np.round((np.asarray(out.images, np.float64) + 1) * 127.5), 0, 255)
+    difference = np.abs(np.asarray(tokenizer.reconstruct(images), np.float64) - expected)
+    assert difference.max() <= 1  # rounding at a half
+    assert np.mean(difference > 0) < 0.01
+
+
+def test_larger_images_that_the_stride_divides_are_encoded(tokenizer):
+    codes = tokenizer.encode(np.zeros((1, 24, 32, 3), np.uint8))
+    assert [grid.shape for grid in codes] == [(1, 6, 8), (1, 3, 4)]
+    chex.assert_shape(tokenizer.decode(codes), (1, 24, 32, 3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((16, 16, 3), np.uint8), r"\(16, 16, 3\); give \[b, h, w, 3\]"),
+        (np.zeros((1, 16, 16, 1), np.uint8), r"\(1, 16, 16, 1\)"),
+        (np.zeros((1, 3, 16, 16), np.uint8), r"\(1, 3, 16, 16\)"),
+        (np.zeros((1, 12, 16, 3), np.uint8), r"multiples of 8"),
+        (np.zeros((1, 16, 20, 3), np.uint8), r"multiples of 8"),
+        (np.zeros((1, 16, 16, 3), np.int32), r"int32; give uint8, or floats in \[-1, 1\]"),
+        (np.zeros((1, 16, 16, 3), bool), r"bool; give uint8"),
+    ],
+)
+def test_images_of_another_shape_or_type_are_refused(tokenizer, wrong, message):
+    with pytest.raises(InputError, match=message):
+        tokenizer.encode(wrong)
+
+
+def grids(*shapes, value=0):
+    return [np.full(shape, value, np.int32) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        ([], r"0 grids of codes given; this model has 2"),
+        (grids((1, 4, 4)), r"1 grids of codes given; this model has 2"),
+        (grids((1, 4, 4), (1, 2, 2), (1, 1, 1)), r"3 grids of codes"),
+        (grids((1, 4, 4), (1, 4, 4)), r"level 2 are \(1, 4, 4\), not \(1, 2, 2\)"),
+        (grids((1, 2, 2), (1, 4, 4)), r"level 2 are \(1, 4, 4\), not \(1, 1, 1\)"),
+        (grids((2, 4, 4), (1, 2, 2)), r"level 2 are \(1, 2, 2\), not \(2, 2, 2\)"),
+        (grids((4, 4), (2, 2)), r"not grids \[b, h, w\] of integers"),
+        (grids((1, 4, 4), (1, 2, 2), value=8), r"level 1 are not all in 0\.\.7"),
+        (grids((1, 4, 4), (1, 2, 2), value=-1), r"level 1 are not all in 0\.\.7"),
+        ([*grids((1, 4, 4)), *grids((1, 2, 2), value=8)], r"level 2 are not all in 0\.\.7"),
+    ],
+)
+def test_codes_that_the_model_does_not_have_are_refused(tokenizer, codes, message):
+    with pytest.raises(InputError, match=message):
+        tokenizer.decode(codes)

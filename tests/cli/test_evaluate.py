@@ -1,0 +1,149 @@
+"""`avq eval` of a run, against figures by other means; and what it refuses."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+
+@pytest.fixture(scope="module")
+def evaluated(run, invoke, tmp_path_factory):
+    """Output of `avq eval`, its JSON and its page."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    measures, page = folder / "measures.json", folder / "page.html"
+    result = invoke("eval", run, "--json", measures, "--report", page)
+    assert result.exit_code == 0, result.output
+    return result.stdout, json.loads(measures.read_text()), page.read_text()
+
+
+def test_eval_writes_every_key_of_the_contract(evaluated):
+    _, measures, _ = evaluated
+    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage bits_per_pixel"
+    assert set(keys.split()) <= set(measures)
+    assert measures["bits_per_pixel"] == pytest.approx((16 + 4) * 3 / 16**2)
+    assert (measures["step"], measures["split"]) == (2, "test")
+
+
+def test_eval_equals_an_evaluation_by_other_means(
+    evaluated, tokenizer, images, squares, image_folder
+):
+    _, measures, _ = evaluated
+    made = np.asarray(tokenizer.reconstruct(images)) / 127.5 - 1
+    true = images / 127.5 - 1
+    pixels = squares(image_folder / "train") / 127.5 - 1
+    assert measures["n"] == 4
+    mae = np.abs(made - true).mean()
+    assert measures["mae"] == pytest.approx(mae, abs=1e-3)
+    assert measures["mae_over_std"] == pytest.approx(measures["mae"] / pixels.std(), rel=1e-4)
+    assert measures["mae_over_var"] == pytest.approx(measures["mae"] / pixels.var(), rel=1e-4)
+    pairs = list(zip(true, made, strict=True))
+    psnr = np.mean([peak_signal_noise_ratio(*pair, data_range=2) for pair in pairs])
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    ssim = [structural_similarity(*p, data_range=2, channel_axis=-1, **options) for p in pairs]
+    assert measures["psnr"] == pytest.approx(psnr, abs=0.02)
+    assert measures["ssim"] == pytest.approx(np.mean(ssim), abs=2e-3)
+
+
+def test_eval_counts_codes_over_all_images(evaluated, tokenizer, images):
+    _, measures, _ = evaluated
+    for level, grid in enumerate(tokenizer.encode(images)):
+        counts = np.bincount(np.asarray(grid).ravel(), minlength=8)
+        share = counts[counts > 0] / counts.sum()
+        assert measures["active_codes"][level] == len(share)
+        assert measures["usage"][level] == len(share) / 8
+        entropy = -np.sum(share * np.log(share))
+        assert measures["perplexity"][level] == pytest.approx(np.exp(entropy), rel=1e-4)
+
+
+def test_eval_prints_its_measures_and_where_the_page_is(evaluated):
+    printed, measures, _ = evaluated
+    for name in measures:
+        assert name in printed
+    assert f"{measures['psnr']:.4f}" in printed
+    assert "report: " in printed
+    assert "page.html" in printed
+
+
+def test_report_of_eval_is_a_page_about_the_run(evaluated, run):
+    _, measures, page = evaluated
+    assert page.startswith("<!doctype html>")
+    assert str(run) in page
+    assert f"{measures['psnr']:.4f}" in page
+    assert "data:image/png;base64," in page
+
+
+def test_eval_of_all_images_of_another_folder(
+    run, invoke, tokenizer, squares, image_folder, tmp_path
+):
+    place = image_folder / "train"
+    written = tmp_path / "measures.json"
+    result = invoke(
+        "eval", run, "--data", place, "--split", "all", "--batch-size", 8, "--json", written
+    )
+    assert result.exit_code == 0, result.output
+    measures, images = json.loads(written.read_text()), squares(place)
+    mae = np.abs(np.asarray(tokenizer.reconstruct(images)) / 127.5 - images / 127.5).mean()
+    assert measures["n"] == 16
+    assert measures["mae"] == pytest.approx(mae, abs=1e-3)
+    assert measures["data"] == str(place)
+
+
+def test_eval_of_the_training_images_of_a_zip(
+    run, invoke, tokenizer, squares, image_folder, tmp_path
+):
+    place, written = tmp_path / "images.zip", tmp_path / "measures.json"
+    kept = [*sorted(image_folder.glob("train/*.png"))[:3], *image_folder.glob("test/*.png")]
+    with zipfile.ZipFile(place, "w") as archive:
+        for path in kept:
+            archive.write(path, path.relative_to(image_folder))
+    result = invoke("eval", run, "--data", place, "--split", "train", "--json", written)
+    assert result.exit_code == 0, result.output
+    measures, images = json.loads(written.read_text()), squares(image_folder / "train")[:3]
+    mae = np.abs(np.asarray(tokenizer.reconstruct(images)) / 127.5 - images / 127.5).mean()
+    assert (measures["n"], measures["split"]) == (3, "train")
+    assert measures["mae"] == pytest.approx(mae, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--split", "validation"], "--split: 'validation' is not one of train, test, all."),
+        (["--split", "all"], "--split all goes with --data."),
+        (["--data", "/no/such/place"], "no such file or folder: '/no/such/place'"),
+    ],
+)
+def test_eval_refuses_bad_input_in_one_line(run, invoke, one_line, arguments, message):
+    result = invoke("eval", run, *arguments)
+    assert result.exit_code == 2
+    assert message in one_line(result.stderr)
+    assert result.stdout == ""
+
+
+def test_eval_refuses_a_folder_that_is_no_run_in_one_line(invoke, one_line, tmp_path):
+    result = invoke("eval", tmp_path)
+    assert result.exit_code == 2
+    assert "is not a run" in one_line(result.stderr)
+
+
+def test_eval_of_images_of_which_none_is_readable_is_refused_in_one_line(
+    run, invoke, one_line, tmp_path
+):
+    (tmp_path / "a.png").write_bytes(b"")
+    result = invoke("eval", run, "--data", tmp_path, "--split", "all")
+    assert result.exit_code == 2
+    assert "1 of 1 images are unreadable" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize("size", [0, -8])
+def test_eval_refuses_a_batch_of_nothing(run, invoke, size):
+    result = invoke("eval", run, f"--batch-size={size}")
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_eval_refuses_to_write_into_a_folder_that_is_not_there(run, invoke, tmp_path, option):
+    result = invoke("eval", run, option, tmp_path / "nowhere" / "file")
+    assert result.exit_code == 2
+    assert "nowhere" in result.stderr

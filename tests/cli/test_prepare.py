@@ -1,0 +1,87 @@
+"""`avq prepare`: what it prints, what it refuses, and that a killed one continues."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def prepared(invoke, image_folder, tmp_path):
+    result = invoke("prepare", image_folder, tmp_path / "set", "--size", 16, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    return result, tmp_path / "set"
+
+
+def test_prepare_prints_counts_and_how_to_train_on_it(prepared):
+    result, target = prepared
+    about = json.loads((target / "dataset.json").read_text())
+    assert about["counts"] == {"train": 16, "test": 4}
+    assert {"pixel_mean", "pixel_std", "pixel_variance", "rejected"} <= about.keys()
+    assert (about["size"], about["seed"]) == (16, 1967)
+    assert "16 training and 4 test images of 16 pixels, 0 left out" in result.output
+    assert f"--config.data.path={target}" in result.output
+
+
+def test_prepare_again_does_nothing_and_prints_the_same(prepared, invoke, image_folder):
+    result, target = prepared
+    again = invoke("prepare", image_folder, target, "--size", 16)
+    assert again.output == result.output
+
+
+def test_prepare_names_what_it_left_out(invoke, image_folder, tmp_path):
+    (tmp_path / "images").mkdir()
+    for path in image_folder.rglob("*.png"):
+        (tmp_path / "images" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "images" / "words.jpg").write_bytes(b"words")
+    arguments = ("prepare", tmp_path / "images", tmp_path / "set", "--size", 16, "--workers", 1)
+    refused = invoke(*arguments)
+    assert refused.exit_code == 2
+    assert "1 of 21 images are unreadable" in refused.output
+    result = invoke(*arguments, "--max-rejected", 0.1)
+    assert result.exit_code == 0
+    assert "left out words.jpg: 5 bytes: no known image format" in result.output
+
+
+def test_missing_images_are_refused_in_one_line(invoke, one_line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("prepare", "nowhere", "set")
+    assert result.exit_code == 2
+    assert "no such file or folder: 'nowhere'. Give a folder" in one_line(result.output)
+    assert not any(tmp_path.iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from avq.data import prepare
+
+prepare.IMAGES_PER_SHARD = 4
+done = []
+
+def on_images(count):
+    done.append(count)
+    if len(done) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+prepare.prepare(sys.argv[1], Path(sys.argv[2]), size=8, workers=2, on_images=on_images)
+"""
+
+
+def test_killed_prepare_continues_to_the_bytes_of_an_undisturbed_one(image_folder, tmp_path):
+    def start(name, images):
+        arguments = [image_folder, tmp_path / name, images]
+        command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+        # Ends only when the workers, which hold the pipe too, are gone as well.
+        return subprocess.run(command, stdout=subprocess.PIPE, timeout=300).returncode
+
+    assert start("killed", 10) == -signal.SIGKILL
+    left = {path.name for path in (tmp_path / "killed").iterdir()}
+    assert left == {
+        "train-00000-of-00004.array_record", "train-00001-of-00004.array_record", "unfinished"
+    }  # fmt: skip
+    assert start("killed", 1000) == start("whole", 1000) == 0
+    files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()}

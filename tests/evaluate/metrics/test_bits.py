@@ -1,0 +1,10 @@
+"""Bit rate of the codes."""
+
+from avq.evaluate.metrics.bits import BitsPerPixel
+
+from .metric_helpers import ABOUT, pictures, sums
+
+
+def test_bits_per_pixel_are_those_of_the_model():
+    metric = BitsPerPixel()
+    assert metric.summary(sums(metric, *pictures(2)), ABOUT) == {"bits_per_pixel": 1.5}

@@ -1,0 +1,45 @@
+"""Codebook usage and perplexity against numpy, for codebooks of different sizes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+import numpy as np
+
+from avq.evaluate.metrics import merge
+from avq.evaluate.metrics.code_use import CodeUse
+
+from .metric_helpers import ABOUT, SIZES, pictures, sums
+
+
+def codes(n, seed, ranges):
+    """Codes of every level, drawn from that level's range."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        rng.integers(low, high, (n, side, side)).astype(np.int32)
+        for side, (low, high) in zip((4, 2), ranges, strict=True)
+    )
+
+
+def test_codes_are_counted_per_level():
+    grids = codes(5, 3, [(0, k) for k in SIZES])
+    actual = sums(CodeUse(), *pictures(5), grids)
+    expected = tuple(
+        np.bincount(grid.ravel(), minlength=k).astype(np.float32)
+        for grid, k in zip(grids, SIZES, strict=True)
+    )
+    chex.assert_trees_all_equal(actual, expected)
+
+
+def test_code_use_is_over_the_whole_set_and_not_one_batch():
+    low, high = codes(2, 0, [(0, 2), (0, 1)]), codes(3, 1, [(2, 5), (1, 3)])
+    parts = [sums(CodeUse(), *pictures(len(grids[0])), grids) for grids in (low, high)]
+    summary: Mapping[str, Any] = CodeUse().summary(merge(*parts), ABOUT)
+    everything = [np.concatenate([a.ravel(), b.ravel()]) for a, b in zip(low, high, strict=True)]
+    active = [len(np.unique(level)) for level in everything]
+    assert summary["active_codes"] == active == [5, 3]
+    assert summary["usage"] == [5 / 6, 3 / 4]
+    for level, used in enumerate(everything):
+        share = np.unique(used, return_counts=True)[1] / used.size
+        expected = np.exp(-np.sum(share * np.log(share)))
+        np.testing.assert_allclose(summary["perplexity"][level], expected, rtol=1e-5)

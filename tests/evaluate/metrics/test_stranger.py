@@ -1,0 +1,39 @@
+"""A metric from outside avq shows in the measures of an evaluation and in the report."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from avq import parallel
+from avq.evaluate.evaluation import Evaluator, samples
+from avq.evaluate.metrics import METRICS, Mean, Metric, meanings
+from avq.report.page import page
+
+from ..evaluation_helpers import SUMMARY, Dimmer, image_set
+
+
+class Brightness(Metric[Mean]):
+    """Change of the mean pixel, in units of the training pixels' standard deviation."""
+
+    meaning: Mapping[str, str] = {"brightness": "change of the mean pixel & <its> sign"}
+
+    def batch(self, images, targets, codes, mask, about):
+        return Mean.over(jnp.mean(images - targets, axis=(1, 2, 3)), mask)
+
+    def summary(self, sums, about):
+        return {"brightness": sums.value() / about.pixel_std}
+
+
+def test_registered_metric_is_measured_and_reported(monkeypatch, image_folder):
+    monkeypatch.setitem(METRICS, "brightness", Brightness())
+    images = image_set(image_folder)
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(2))
+    measures = evaluator.evaluate({"gain": jnp.float32(0.5)}, images, SUMMARY, 8)
+    pictures = samples(images, SUMMARY.size, n=20)
+    expected = -np.mean(pictures / 127.5 - 1) / 2 / 0.5
+    assert list(measures)[-1] == "brightness"
+    np.testing.assert_allclose(measures["brightness"], expected, rtol=1e-4)
+    html = page("a run", measures, meanings(), pictures[0], {})
+    row = f"<td>{expected:.4f}</td><td>change of the mean pixel &amp; &lt;its&gt; sign</td>"
+    assert f"<td>brightness</td>{row}" in html

@@ -1,0 +1,91 @@
+"""Evaluation of a stand-in model over a folder of images, split over devices."""
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avq import parallel
+from avq.errors import InputError
+from avq.evaluate.evaluation import Evaluator, samples
+
+from .evaluation_helpers import SUMMARY, Dimmer, image_set
+
+HALF = {"gain": jnp.float32(0.5)}
+
+
+def evaluate(folder, variables=HALF, devices=2, batch_size=8, **options):
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(devices))
+    return evaluator.evaluate(variables, image_set(folder), SUMMARY, batch_size, **options)
+
+
+def pixels(folder):
+    """All images as centre squares in [-1, 1]."""
+    return samples(image_set(folder), SUMMARY.size, n=20).astype(np.float64) / 127.5 - 1
+
+
+def test_keys_are_those_of_avq_eval_in_its_order(image_folder):
+    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage bits_per_pixel"
+    assert list(evaluate(image_folder)) == keys.split()
+
+
+def test_measures_are_those_of_the_images(image_folder):
+    measures = evaluate(image_folder)
+    originals = pixels(image_folder)
+    assert measures["n"] == len(originals) == 20
+    mae = np.abs(originals / 2).mean()
+    np.testing.assert_allclose(measures["mae"], mae, rtol=1e-5)
+    np.testing.assert_allclose(measures["mae_over_std"], mae / 0.5, rtol=1e-5)
+    np.testing.assert_allclose(measures["mae_over_var"], mae / 0.25, rtol=1e-5)
+    error = np.square(originals / 2).mean((1, 2, 3))
+    np.testing.assert_allclose(measures["psnr"], np.mean(10 * np.log10(4 / error)), rtol=1e-5)
+    assert measures["active_codes"] == [2, 2]
+    assert measures["usage"] == [0.5, 1.0]
+    assert measures["bits_per_pixel"] == 0.5625
+
+
+@pytest.mark.parametrize(("devices", "batch_size"), [(1, 3), (4, 16), (8, 32)])
+def test_measures_do_not_depend_on_batches_and_devices(image_folder, devices, batch_size):
+    actual = evaluate(image_folder, devices=devices, batch_size=batch_size)
+    chex.assert_trees_all_close(actual, evaluate(image_folder), rtol=1e-5)
+
+
+def test_images_are_clipped_to_the_range_of_pixels_first(image_folder):
+    measures = evaluate(image_folder, {"gain": jnp.float32(3)})
+    originals = pixels(image_folder)
+    assert np.any(np.abs(3 * originals) > 1)
+    mae = np.abs(np.clip(3 * originals, -1, 1) - originals).mean()
+    np.testing.assert_allclose(measures["mae"], mae, rtol=1e-5)
+
+
+def test_one_program_serves_all_variables(image_folder):
+    model = Dimmer()
+    evaluator = Evaluator(model, parallel.make_mesh(1))
+    errors = [
+        evaluator.evaluate({"gain": jnp.float32(g)}, image_set(image_folder), SUMMARY, 8)["mae"]
+        for g in (0.5, 0.75)
+    ]
+    assert model.traces == 1
+    np.testing.assert_allclose(errors[0], 2 * errors[1], rtol=1e-5)
+
+
+def test_images_done_are_reported(image_folder):
+    done: list[int] = []
+    evaluate(image_folder, on_images=done.append)
+    assert done == [8, 8, 4]
+
+
+def test_set_without_readable_images_is_refused(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(1))
+    with pytest.raises(InputError, match="none of the 1 images is readable"):
+        evaluator.evaluate(HALF, image_set(tmp_path, max_rejected=1.0), SUMMARY, 1)
+
+
+def test_grid_is_images_above_their_reconstructions(image_folder):
+    images = samples(image_set(image_folder), SUMMARY.size, n=3)
+    grid = Evaluator(Dimmer(), parallel.make_mesh(1)).grid(HALF, images)
+    assert grid.shape == (32, 48, 3)
+    np.testing.assert_array_equal(grid[:16, 16:32], images[1])
+    halved = np.round((images[1] / 127.5 - 1) / 2 * 127.5 + 127.5)
+    np.testing.assert_allclose(grid[16:, 16:32], halved, atol=1)

@@ -1,0 +1,42 @@
+"""Settings of the losses."""
+
+import pytest
+
+from avq.errors import InputError
+from avq.losses import TERMS, Loss
+from avq.settings import construct, require_valid, settings_of
+
+PAPER = {
+    "terms": {"mae_over_var": 1.0},
+    "adversarial": "non_saturating",
+    "adversarial_weight": 0.065,
+    "adversarial_start": 0,
+}
+
+
+def test_defaults_are_the_papers():
+    require_valid("loss", PAPER, settings_of(Loss))
+    assert Loss() == construct(Loss, PAPER)
+    assert set(Loss().terms) == set(TERMS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("adversarial", "wasserstein", "is not one of non_saturating, hinge, least_squares"),
+        ("adversarial_weight", -0.1, "not negative"),
+        ("adversarial_weight", float("nan"), "has to be a number"),
+        ("adversarial_start", -1, "not negative"),
+        ("adversarial_start", 0.5, "whole number"),
+        ("terms", {"mae_over_var": "much"}, "numbers by name"),
+        ("terms", 1.0, "numbers by name"),
+    ],
+)
+def test_values_are_refused_by_name(key, value, message):
+    with pytest.raises(InputError, match=rf"loss\.{key}=.*{message}"):
+        require_valid("loss", PAPER | {key: value}, settings_of(Loss))
+
+
+def test_weight_of_an_unknown_term_is_refused_with_those_that_there_are():
+    with pytest.raises(InputError, match=r"loss\.terms\.mae_over_sigma: .* one of: mae_over_var"):
+        construct(Loss, PAPER | {"terms": {"mae_over_sigma": 1.0}})
