@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from avq import parallel
 from avq.data.dataset import Dataset, open_dataset
@@ -115,19 +115,35 @@ class Autoencoder(Task):
         step: Array,
     ) -> Gradients:
         targets = to_float(batch["image"])
-        # A constant of the program, not an argument: XLA divides by the two with other rounding.
-        frozen = {**frozen, "pixel_variance": self.pixel_variance}
         start = self.objective.loss.adversarial_start
         adversarial_on = (step >= start).astype(jnp.float32)
+        # A constant of the program, not an argument: XLA divides by the two with other rounding.
+        frozen = {**frozen, "pixel_variance": self.pixel_variance}
+        result, images = self._generator_gradients(
+            params, model_state, frozen, targets, key, adversarial_on
+        )
+        if self.discriminator is not None:
+            gradients, mutated, metrics = self._discriminator_gradients(
+                params[DISCRIMINATOR], model_state[DISCRIMINATOR], targets, images, adversarial_on
+            )
+            result.gradients[DISCRIMINATOR] = gradients
+            result.model_state[DISCRIMINATOR] = mutated
+            result.metrics.update(metrics)
+        return result
 
-        def logits_of(params: Params, state: Variables, x: Array) -> tuple[Array, Variables]:
-            module: Any = self.discriminator
-            variables = {"params": params, **state}
-            logits, mutated = module.apply(variables, x, train=True, mutable=["batch_stats"])
-            return logits, dict(mutated)
+    def _generator_gradients(
+        self,
+        params: Mapping[str, Params],
+        model_state: Mapping[str, Variables],
+        frozen: Mapping[str, Any],
+        targets: Float[Array, "b h w 3"],
+        key: Array,
+        adversarial_on: Float[Array, ""],
+    ) -> tuple[Gradients, Float[Array, "b h w 3"]]:
+        """The autoencoder's part of `gradients`, and its reconstructions."""
+        module: Any = self.model
 
-        def generator_loss(own: Params) -> tuple[Array, Any]:
-            module: Any = self.model
+        def loss_of(own: Params) -> tuple[Array, Any]:
             outputs, mutated = module.apply(
                 {"params": own, **model_state[VQVAE]},
                 targets,
@@ -137,39 +153,46 @@ class Autoencoder(Task):
             )
             fake = None
             if self.discriminator is not None:
-                fake, _ = logits_of(
-                    params[DISCRIMINATOR], model_state[DISCRIMINATOR], outputs.images
-                )
+                opponent = params[DISCRIMINATOR], model_state[DISCRIMINATOR]
+                fake, _ = self._logits(*opponent, outputs.images)
             loss, metrics = self.objective.generator_loss(
                 outputs, targets, fake, adversarial_on, frozen
             )
             return loss, (metrics, dict(mutated), outputs)
 
-        def discriminator_loss(own: Params, fake_images: Array) -> tuple[Array, Any]:
-            real, mutated = logits_of(own, model_state[DISCRIMINATOR], targets)
-            fake, mutated = logits_of(own, mutated, fake_images)
+        gradients, (metrics, mutated, outputs) = jax.grad(loss_of, has_aux=True)(params[VQVAE])
+        statistics = tuple(level.statistics for level in outputs.levels)
+        counts = {"codes": tuple(level.counts for level in statistics)}
+        result = Gradients({VQVAE: gradients}, {VQVAE: mutated}, metrics, counts, statistics)
+        return result, outputs.images
+
+    def _discriminator_gradients(
+        self,
+        params: Params,
+        model_state: Variables,
+        targets: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w 3"],
+        adversarial_on: Float[Array, ""],
+    ) -> tuple[Params, Variables, dict[str, Array]]:
+        """Gradients, model state and metrics of the discriminator."""
+
+        def loss_of(own: Params) -> tuple[Array, Any]:
+            real, mutated = self._logits(own, model_state, targets)
+            fake, mutated = self._logits(own, mutated, lax.stop_gradient(images))
             loss, metrics = self.objective.discriminator_loss(real, fake, adversarial_on)
             return loss, (metrics, mutated)
 
-        gradients, (metrics, mutated, outputs) = jax.grad(generator_loss, has_aux=True)(
-            params[VQVAE]
-        )
-        statistics = tuple(level.statistics for level in outputs.levels)
-        result = Gradients(
-            {VQVAE: gradients},
-            {VQVAE: mutated},
-            metrics,
-            {"codes": tuple(level.counts for level in statistics)},
-            statistics,
-        )
-        if self.discriminator is not None:
-            gradients, (metrics, mutated) = jax.grad(discriminator_loss, has_aux=True)(
-                params[DISCRIMINATOR], lax.stop_gradient(outputs.images)
-            )
-            result.gradients[DISCRIMINATOR] = gradients
-            result.model_state[DISCRIMINATOR] = mutated
-            result.metrics.update(metrics)
-        return result
+        gradients, (metrics, mutated) = jax.grad(loss_of, has_aux=True)(params)
+        return gradients, mutated, metrics
+
+    def _logits(
+        self, params: Params, model_state: Variables, x: Float[Array, "b h w 3"]
+    ) -> tuple[Float[Array, "b i j 1"], dict[str, Any]]:
+        """Logits of the discriminator, and its model state after the batch."""
+        module: Any = self.discriminator
+        variables = {"params": params, **model_state}
+        logits, mutated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+        return logits, dict(mutated)
 
     def update_codebooks(
         self,
