@@ -318,3 +318,25 @@ def test_tiny_variant_trains_two_steps(system):
         state, metrics = step(state, {}, parallel.shard_batch(batch, mesh))
     chex.assert_tree_all_finite((state, metrics))
     assert int(state.step) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        (["a:tiny"], ["--config=a:tiny"]),
+        (["--config.seed=3", "a", "b"], ["--config.seed=3", "--config=a", "b"]),
+        (["--config", "a", "b"], ["--config=a", "b"]),
+        (["--config=a", "--config.seed", "3"], ["--config=a", "--config.seed=3"]),
+        (["a", "--config.data.flip", "--json"], ["--config=a", "--config.data.flip", "--json"]),
+        (["--config.seed", "-3", "a"], ["--config.seed=-3", "--config=a"]),
+        ([], []),
+    ],
+)
+def test_arguments_of_a_verb_become_flags(given, flags):
+    assert config.as_flags(given) == flags
+
+
+def test_values_behind_a_blank_are_joined_to_the_flags_that_take_one():
+    given = ["--workdir", "runs/a", "--distributed", "x", "--config.a=1", "y", "--profile"]
+    joined = ["--workdir=runs/a", "--distributed", "x", "--config.a=1", "y", "--profile"]
+    assert config.joined(given, ("--workdir", "--profile")) == joined

@@ -20,6 +20,12 @@ def test_defaults_are_the_papers():
     assert set(Loss().terms) == set(TERMS)
 
 
+def test_term_registered_later_has_weight_0_until_it_is_chosen(monkeypatch):
+    monkeypatch.setitem(TERMS, "other", lambda *_: None)
+    assert Loss().terms == {"mae_over_var": 1.0, "other": 0.0}
+    assert settings_of(Loss)["terms"].default == Loss().terms
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
