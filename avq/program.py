@@ -5,7 +5,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import (  # type: ignore[attr-defined, unused-ignore]
+    ClosedJaxpr,  # JAX 0.12 has it, but not in its type stubs
+    Jaxpr,
+    JaxprEqn,
+)
 
 MATRIX_OPERATIONS = ("dot_general", "conv_general_dilated")
 
