@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avq.settings import settings_of
 from avq.train.optim import Optim, make_optimizers, schedule
 
 
@@ -50,3 +51,35 @@ def test_adam_equals_its_formula_with_the_settings_given():
         square = 0.7 * square + 0.3 * gradient**2
         expected = -rate * (mean / (1 - 0.6**step)) / (np.sqrt(square / (1 - 0.7**step)) + 1e-8)
         np.testing.assert_allclose(update, expected, rtol=1e-4)
+
+
+def test_defaults_are_the_paper_s_setting():
+    assert {name: setting.default for name, setting in settings_of(Optim).items()} == {
+        "learning_rate": 1e-4,
+        "b1": 0.5,
+        "b2": 0.999,
+        "warmup": 0,
+        "decay": "constant",
+        "ema_decay": 0.999,
+        "accumulate": 1,
+        "skip_nonfinite": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused"),
+    [
+        ("learning_rate", (0.0, 5.0), (-0.1,)),
+        ("b1", (0.0, 1.0), (-0.1, 1.1)),
+        ("b2", (0.0, 1.0), (-0.1, 1.1)),
+        ("warmup", (0, 9), (-1,)),
+        ("decay", ("constant", "cosine"), ("step",)),
+        ("ema_decay", (0.0, 1.0), (-0.1, 1.1)),
+        ("accumulate", (1, 9), (0,)),
+        ("skip_nonfinite", (0, 9), (-1,)),
+    ],
+)
+def test_settings_are_kept_to_their_ranges(name, allowed, refused):
+    setting = settings_of(Optim)[name]
+    assert [setting.error(value) for value in allowed] == [None] * len(allowed)
+    assert all(setting.error(value) for value in refused)
