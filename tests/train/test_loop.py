@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import ClassVar
 
 import chex
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
 from avq.train.interval import Diverged, Interval
+from avq.train.writers import Progress
 
 
 def train(smoke, run, *more, profile=0):
@@ -30,11 +32,23 @@ def final_state(run, step):
         return checkpoints.restore_arrays(step)[1]
 
 
+class Reports(Progress):
+    """Progress that keeps its reports: step, images a second and seconds left."""
+
+    kept: ClassVar[list[tuple[int, float, float]]] = []
+
+    def report(self, step, headline, values, left):
+        self.kept.append((step, values["train/images_per_second"], left))
+        super().report(step, headline, values, left)
+
+
 @pytest.fixture(scope="module")
 def finished(smoke, tmp_path_factory):
     """A run that was never stopped, two steps of it profiled, and its arguments."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    assert train(smoke, run, profile=2) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Progress", Reports)
+        assert train(smoke, run, profile=2) == 0
     return run, smoke
 
 
@@ -55,6 +69,12 @@ def test_a_run_leaves_the_files_that_the_readme_names(finished):
     assert all(np.isfinite(r["train/loss"]) for r in trained)
     assert evaluated[-1]["eval/n"] == 4
     assert len(evaluated[-1]["eval/usage"]) == 2
+
+
+def test_time_left_is_that_of_the_images_left_at_the_speed_of_the_interval(finished):
+    assert [step for step, _, _ in Reports.kept] == [2, 4, 6]
+    for step, speed, left in Reports.kept:
+        assert left == pytest.approx((6 - step) * 8 / speed)
 
 
 def test_grid_shows_inputs_above_reconstructions(finished, image_folder):
@@ -189,7 +209,10 @@ def test_what_cannot_run_is_refused_before_anything_is_written(smoke, tmp_path, 
     assert not run.exists()
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(plain, tmp_path, monkeypatch):
+@pytest.mark.parametrize("saves_alone", [False, True])
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(
+    plain, tmp_path, monkeypatch, saves_alone
+):
     compile_step = parallel.compile_step
 
     def compile_and_spoil(step, mesh):
@@ -203,10 +226,12 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(plain, tmp_pa
         return spoilt
 
     monkeypatch.setattr(parallel, "compile_step", compile_and_spoil)
+    seldom = ["train.log_every=50", "train.eval_every=50", "checkpoint.every=1"]
+    more = [f"--config.{setting}" for setting in seldom] if saves_alone else []
     with pytest.raises(
         Diverged, match=r"step 4 is not finite: .*loss nan.* The newest checkpoint is of step 3"
     ):
-        train(plain, tmp_path / "run")
+        train(plain, tmp_path / "run", *more)
 
 
 def test_profile_traces_the_steps_asked_for(finished):
