@@ -123,7 +123,7 @@ def trace_step(task: Task, mesh: Mesh, batch: Mapping[str, np.ndarray]) -> jax.s
         batch: gives shapes and types of a global batch.
     """
     optimizers = optimizers_of(task)
-    state = jax.eval_shape(partial(init_state, task, task.seed, optimizers))
+    state = jax.eval_shape(partial(init_state, task, optimizers))
     everywhere, split = parallel.replicated(mesh), NamedSharding(mesh, P(parallel.AXIS))
     step = compile_step(task, optimizers, mesh)
     traced: jax.stages.Traced = step.trace(
@@ -153,7 +153,7 @@ class Training:
     def __init__(self, task: Task, mesh: Mesh, batch: Mapping[str, np.ndarray]) -> None:
         self.task, self.mesh = task, mesh
         self.batch = parallel.shard_batch(batch, mesh)
-        init = partial(init_state, task, task.seed, optimizers_of(task))
+        init = partial(init_state, task, optimizers_of(task))
         self.state = parallel.init_replicated(init, mesh)
         self.frozen = jax.device_put(dict(task.frozen()), parallel.replicated(mesh))
         with without_compilation_cache():

@@ -71,9 +71,9 @@ def as_flags(arguments: Sequence[str]) -> list[str]:
     config.
     """
     flags = joined(arguments, ("--config",))
-    if not any(flag.startswith("--config=") for flag in flags):
-        plain = [flag for flag in flags if not flag.startswith("-")][:1]
-        flags = [f"--config={flag}" if flag in plain else flag for flag in flags]
+    plain = [i for i, flag in enumerate(flags) if not flag.startswith("-")]
+    if plain and not any(flag.startswith("--config=") for flag in flags):
+        flags[plain[0]] = f"--config={flags[plain[0]]}"
     return flags
 
 
@@ -152,10 +152,10 @@ def completed(config: Mapping[str, Any], sections: Sections) -> dict[str, Any]:
     config = dict(config)
     for name, kinds in sections.items():
         older = {key: s.of_older_run() for key, s in settings_of(*kinds).items()}
-        if name:
-            config[name] = older | config.get(name, {})
-        else:
-            config = older | config
+        if not name:
+            config = {**older, **config}
+        elif isinstance(section := config.get(name, {}), Mapping):  # else it is refused later
+            config[name] = {**older, **section}
     return config
 
 

@@ -29,11 +29,11 @@ class Setting:
 
     meaning: str
     factory: Callable[[], Any]
-    low: int | float = -math.inf
-    high: int | float = math.inf
-    choices: Collection[Any] | None = None
-    before: Any = None
-    free: bool = False
+    low: int | float
+    high: int | float
+    choices: Collection[Any] | None
+    before: Any
+    free: bool
 
     @property
     def default(self) -> Any:

@@ -1,6 +1,5 @@
 """A trained model: from a run to its module, variables and config."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +48,13 @@ def load_model(run: str | Path, step: int | None = None) -> TrainedModel:
         raise InputError(
             f"{str(run)!r} is not a run: no {missing} in it. Give the --workdir of a training run."
         )
+    if "model" not in config:
+        raise InputError(f"{str(run)!r} is a run of another task. Give a run of an autoencoder.")
     sections = {"model": model_kinds(), "data": (Data,)}
     config = completed(config, sections)
-    used: Mapping[str, Any] = {name: config[name] for name in sections}
-    require_valid_config(used, sections)
+    require_valid_config({name: config[name] for name in sections}, sections)
     with Checkpoints(run, read_only=True) as checkpoints:
         step, state = checkpoints.restore_arrays(step)
-    player = state["players"].get(PLAYER)
-    if player is None:
-        raise InputError(f"{str(run)!r} is a run of another task. Give a run of an autoencoder.")
+    player = state["players"][PLAYER]
     variables = {"params": player["params"], **player["model_state"], **state["ema"]}
     return TrainedModel(make_autoencoder(config["model"]), variables, config, dataset, step)

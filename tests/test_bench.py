@@ -64,7 +64,7 @@ def test_measures_agree_with_each_other(measured):
 
 def test_peak_of_memory_holds_the_state_at_least(measured, plain):
     task, _ = bench.runnable_task(tasks.load(plain))
-    state = jax.eval_shape(lambda: init_state(task, 0, optimizers_of(task)))
+    state = jax.eval_shape(lambda: init_state(task, optimizers_of(task)))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert measured[1]["peak_memory_bytes"] > size
 

@@ -282,7 +282,7 @@ def test_config_json_comes_back_as_it_was_written_and_older_names_as_today_s(tmp
 def test_every_config_builds_with_a_discriminator_where_it_plays(system, variant):
     settings = tasks.load([f"--config=configs/{system}.py:{variant}"])
     task: Any = tasks.make_task(settings)
-    state = jax.eval_shape(partial(init_state, task, 0, optimizers_of(task)))
+    state = jax.eval_shape(partial(init_state, task, optimizers_of(task)))
     players = {"vqvae", "discriminator"} if settings.loss.adversarial_weight > 0 else {"vqvae"}
     assert set(state.players) == players
     assert ("discriminator" not in players) == (system == "vqvae")
@@ -306,7 +306,7 @@ def test_tiny_variant_trains_two_steps(system):
     step = compile_step(task, optimizers, mesh)
     size, rng = settings.data.image_size, np.random.default_rng(0)
     # Drawn by numpy: to compile the initial state takes half as long as to compile the step.
-    shapes = jax.eval_shape(partial(init_state, task, settings.seed, optimizers))
+    shapes = jax.eval_shape(partial(init_state, task, optimizers))
     state = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
     for player in state.players.values():
         player.params.update(
@@ -326,6 +326,7 @@ def test_tiny_variant_trains_two_steps(system):
         (["a:tiny"], ["--config=a:tiny"]),
         (["--config.seed=3", "a", "b"], ["--config.seed=3", "--config=a", "b"]),
         (["--config", "a", "b"], ["--config=a", "b"]),
+        (["a", "a"], ["--config=a", "a"]),
         (["--config=a", "--config.seed", "3"], ["--config=a", "--config.seed=3"]),
         (["a", "--config.data.flip", "--json"], ["--config=a", "--config.data.flip", "--json"]),
         (["--config.seed", "-3", "a"], ["--config.seed=-3", "--config=a"]),

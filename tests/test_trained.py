@@ -17,6 +17,24 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
         load_model(tmp_path)
 
 
+def test_run_of_another_task_is_refused_before_its_checkpoints_are_read(tmp_path):
+    for name in ("config.json", "dataset.json"):
+        (tmp_path / name).write_text('{"task": "regression", "data": {"batch_size": 8}}')
+    with pytest.raises(InputError, match="is a run of another task"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("section", ["data", "model"])
+@pytest.mark.parametrize("value", ["3", "null", "[]", '"x"'])
+def test_section_that_is_none_is_refused_in_one_line(section, value, tmp_path):
+    sections = {"data": "{}", "model": "{}"} | {section: value}
+    content = ", ".join(f'"{name}": {text}' for name, text in sections.items())
+    for name in ("config.json", "dataset.json"):
+        (tmp_path / name).write_text(f"{{{content}}}")
+    with pytest.raises(InputError, match=r"^[^\n]*(lacks the section|holds no config)[^\n]*$"):
+        load_model(tmp_path)
+
+
 def test_run_without_a_checkpoint_is_refused(run, tmp_path):
     for name in ("config.json", "dataset.json"):
         shutil.copy(run / name, tmp_path)

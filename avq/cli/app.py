@@ -22,6 +22,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# First argument of a verb that takes a config.
+ConfigArguments = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CONFIG [--config.KEY=VALUE ...]",
+        help="FILE[:VARIANT] of a config, or the name of one that comes with avq.",
+    ),
+]
+
 
 @app.callback(invoke_without_command=True)
 def common(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import require_folders, verb
+from avq.cli.app import ConfigArguments, require_folders, verb
 
 
 @verb(
@@ -19,13 +19,7 @@ from avq.cli.app import require_folders, verb
     ),
 )
 def bench(
-    config: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CONFIG [--config.KEY=VALUE ...]",
-            help="FILE[:VARIANT] of a config, or the name of one that comes with avq.",
-        ),
-    ],
+    config: ConfigArguments,
     runs: Annotated[int, typer.Option(min=10, help="Timed calls of each kind.")] = 10,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the measures here.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import verb
+from avq.cli.app import ConfigArguments, verb
 
 
 @verb(
@@ -17,13 +17,7 @@ from avq.cli.app import verb
     ),
 )
 def describe(
-    config: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CONFIG [--config.KEY=VALUE ...]",
-            help="FILE[:VARIANT] of a config, or the name of one that comes with avq.",
-        ),
-    ],
+    config: ConfigArguments,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shapes, parameters, FLOPs and bits of a config, without training."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -17,18 +16,19 @@ from avq.data.pipeline import prefetch, train_batches
 from avq.data.settings import Data
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
+from avq.evaluate.metrics.code_use import perplexity, usage
 from avq.losses import Loss
 from avq.models.build import make_autoencoder, make_discriminator, model_kinds
 from avq.models.discriminator import Discriminator
-from avq.models.quantizers import perplexity
 from avq.pixels import to_float
 from avq.settings import construct, setting
 from avq.tasks.alarms import Ruin, collapse
 from avq.tasks.objective import Objective
 from avq.train.optim import Optim
 from avq.train.task import Alarm, Batch, Batches, Evaluation, Gradients, Params, Task, Variables
+from avq.trained import PLAYER as VQVAE
 
-VQVAE, DISCRIMINATOR = "vqvae", "discriminator"  # the players
+DISCRIMINATOR = "discriminator"  # the other player
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ class Autoencoder(Task):
 
     def interval(self, counts: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "usage": [float(np.mean(level > 0)) for level in counts["codes"]],
-            "perplexity": [float(perplexity(jnp.asarray(level))) for level in counts["codes"]],
+            "usage": [usage(level) for level in counts["codes"]],
+            "perplexity": [perplexity(level) for level in counts["codes"]],
         }
 
     def alarms(self) -> Sequence[Alarm]:

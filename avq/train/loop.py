@@ -76,13 +76,8 @@ def train(task: Task, workdir: str, profile: int = 0) -> int:
 
 
 def optimizers_of(task: Task) -> Optimizers:
-    """The optimiser of each player.
-
-    Raises:
-        InputError: for a setting that they refuse.
-    """
-    with input_errors("optim"):
-        return make_optimizers(task.optim, task.learning_rates, task.train.steps)
+    """The optimiser of each player."""
+    return make_optimizers(task.optim, task.learning_rates, task.train.steps)
 
 
 def compile_step(task: Task, optimizers: Optimizers, mesh: Mesh) -> Any:
@@ -112,7 +107,7 @@ def require_runnable(task: Task, optimizers: Optimizers) -> Mesh:
             "of the devices gets of data.batch_size."
         )
     with input_errors("config"):
-        jax.eval_shape(partial(init_state, task, task.seed, optimizers))
+        jax.eval_shape(partial(init_state, task, optimizers))
     return mesh
 
 
@@ -129,7 +124,7 @@ def _require_same_config(task: Task, run: Path) -> None:
 def _start(
     task: Task, optimizers: Optimizers, mesh: Mesh, checkpoints: Checkpoints
 ) -> tuple[TrainState, int]:
-    init = partial(init_state, task, task.seed, optimizers)
+    init = partial(init_state, task, optimizers)
     if not checkpoints.steps():
         return parallel.init_replicated(init, mesh), 0
     sharding = parallel.replicated(mesh)

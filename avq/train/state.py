@@ -65,11 +65,9 @@ def split_codebook(variables: Variables) -> tuple[dict[str, Any], dict[str, Any]
     return {name: tree for name, tree in variables.items() if name != CODEBOOK}, codebook
 
 
-def init_state(
-    task: Task, seed: int, optimizers: Mapping[str, optax.GradientTransformation]
-) -> TrainState:
+def init_state(task: Task, optimizers: Mapping[str, optax.GradientTransformation]) -> TrainState:
     """The state before the first step; `optimizers` by player."""
-    rng, *keys = jax.random.split(jax.random.key(seed), 1 + len(task.learning_rates))
+    rng, *keys = jax.random.split(jax.random.key(task.seed), 1 + len(task.learning_rates))
 
     def player(name: str, key: Array) -> Player:
         variables = dict(task.init(name, key))

@@ -70,7 +70,7 @@ LEFT_OUT = "BitOr"
 def main() -> None:
     """Draws mutants, tests those without a result, prints the summary."""
     arguments = _parse()
-    session = arguments.session.resolve()
+    session, json_file = arguments.session.resolve(), arguments.json and arguments.json.resolve()
     with tempfile.TemporaryDirectory() as folder, use_db(session, WorkDB.Mode.create) as db:
         os.chdir(_copy_of_the_tree(Path(folder)))
         if not db.num_work_items:
@@ -87,7 +87,7 @@ def main() -> None:
             seconds = time.monotonic() - began
             print(f"{number}/{len(waiting)} {_name(item)}: {outcome}, {seconds:.0f} s", flush=True)
         summary = _summary(list(db.completed_work_items))
-    write_json(arguments.json, summary)
+    write_json(json_file, summary)
 
 
 def _parse() -> argparse.Namespace:

@@ -64,7 +64,7 @@ class Stepper:
         self.task, self.mesh = task, parallel.make_mesh(devices)
         self.optimizers = dict.fromkeys(task.learning_rates, optimizer)
         self.step = compile_step(task, self.optimizers, self.mesh)
-        init = jax.jit(lambda: init_state(task, 0, self.optimizers))
+        init = jax.jit(lambda: init_state(task, self.optimizers))
         self.state = jax.device_get(init())
 
     def __call__(self, state: Any, images: Any) -> Any:

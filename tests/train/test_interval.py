@@ -96,5 +96,7 @@ def test_interval_whose_steps_were_all_left_out_has_no_values():
     assert interval.summary(batch_size=8) == {}
 
 
-def test_nothing_is_finite_enough_before_the_first_step():
-    Interval(0).require_finite()
+def test_interval_without_a_step_is_finite_and_has_no_values():
+    interval = Interval(0)
+    interval.require_finite()
+    assert interval.summary(batch_size=8) == {}

@@ -24,7 +24,7 @@ class Steps:
     def __init__(self, devices=1, **optim):
         self.task, self.mesh = Toy(**optim), parallel.make_mesh(devices)
         self.step = compile_step(self.task, SGD, self.mesh)
-        self.state = init_state(self.task, 3, SGD)
+        self.state = init_state(self.task, SGD)
 
     def __call__(self, state=None, x=None, **frozen):
         """State and metrics after a step, on the host."""
@@ -172,6 +172,6 @@ def test_step_is_traced_once_and_donates_every_leaf(monkeypatch):
 
 
 def test_initial_average_shares_no_buffer_with_the_player(steps):
-    state = init_state(steps.task, 0, SGD)
+    state = init_state(steps.task, SGD)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.size > 1]
     assert len(pointers) == len(set(pointers))

@@ -1,16 +1,38 @@
 """Codebook usage and perplexity."""
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from avq.evaluate.metrics.base import About, Metric, Number, Value
-from avq.models.quantizers import perplexity
 
 Counts: TypeAlias = tuple[Number, ...]  # how often each code [k] was chosen, finest level first
+
+
+def usage(counts: Num[Any, "k"]) -> float:
+    """Share of a codebook that was chosen at least once, 0 to 1.
+
+    Args:
+        counts: how often each code was chosen, on the host.
+
+    Reference: "active vectors" of Rivera and Hoyos (2023), section 4, over the codebook's size.
+    """
+    return int(np.sum(np.asarray(counts) > 0)) / len(counts)
+
+
+def perplexity(counts: Num[Any, "k"]) -> float:
+    """`exp` of the entropy (nats) of code use: k when all are used alike, 1 when only one is.
+
+    Example:
+        >>> round(perplexity(np.array([2.0, 2.0, 0.0])), 6)
+        2.0
+    """
+    used = np.asarray(counts, np.float64)
+    shares = used[used > 0] / used.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
 class CodeUse(Metric[Counts]):
@@ -42,10 +64,8 @@ class CodeUse(Metric[Counts]):
 
     def summary(self, sums: Counts, about: About) -> dict[str, Value]:
         """Active codes, perplexity and usage, each a list by level."""
-        active = [int(np.sum(np.asarray(counts) > 0)) for counts in sums]
-        sizes = about.codebook_sizes
         return {
-            "active_codes": active,
-            "perplexity": [float(perplexity(jnp.asarray(c, jnp.float32))) for c in sums],
-            "usage": [count / k for count, k in zip(active, sizes, strict=True)],
+            "active_codes": [int(np.sum(np.asarray(counts) > 0)) for counts in sums],
+            "perplexity": [perplexity(counts) for counts in sums],
+            "usage": [usage(counts) for counts in sums],
         }

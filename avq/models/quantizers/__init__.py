@@ -6,7 +6,7 @@ another class of the section has, too, must keep its meaning and default. A quan
 this package registers itself by `QUANTIZERS["name"] = ItsClass` before the config is loaded.
 """
 
-from avq.models.quantizers.base import CodebookStatistics, Quantized, Quantizer, perplexity
+from avq.models.quantizers.base import CodebookStatistics, Quantized, Quantizer
 from avq.models.quantizers.ema import EMAQuantizer
 from avq.models.quantizers.gradient import GradientQuantizer
 
@@ -17,7 +17,6 @@ __all__ = [
     "GradientQuantizer",
     "Quantized",
     "Quantizer",
-    "perplexity",
 ]
 
 QUANTIZERS: dict[str, type[Quantizer]] = {"ema": EMAQuantizer, "gradient": GradientQuantizer}

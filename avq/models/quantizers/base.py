@@ -143,17 +143,6 @@ def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:
     return jnp.zeros(k, jnp.float32).at[codes].add(1.0)
 
 
-def perplexity(counts: Float[Array, "k"]) -> Float[Array, ""]:
-    """`exp` of the entropy (nats) of code use: k when all are used alike, 1 when only one is.
-
-    Example:
-        >>> perplexity(jnp.array([2.0, 2.0, 0.0]))
-        Array(2., dtype=float32)
-    """
-    p = counts / jnp.maximum(counts.sum(), 1.0)
-    return jnp.exp(-jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0)))
-
-
 def sample_rows(
     key: Array, z: Float[Array, "n d"], k: int, axis_name: str | None
 ) -> Float[Array, "k d"]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import chex
 import numpy as np
+import pytest
 
 from avq.evaluate.metrics import merge
-from avq.evaluate.metrics.code_use import CodeUse
+from avq.evaluate.metrics.code_use import CodeUse, perplexity, usage
 
 from .metric_helpers import ABOUT, SIZES, pictures, sums
 
@@ -43,3 +44,21 @@ def test_code_use_is_over_the_whole_set_and_not_one_batch():
         share = np.unique(used, return_counts=True)[1] / used.size
         expected = np.exp(-np.sum(share * np.log(share)))
         np.testing.assert_allclose(summary["perplexity"][level], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([3, 3, 3, 3, 3], 5),
+        ([0, 7, 0], 1),
+        ([2, 2, 0], 2),
+        ([4, 2, 1, 1], 2 ** (0.5 * 1 + 0.25 * 2 + 0.25 * 3)),
+    ],
+)
+def test_perplexity_is_the_exponential_of_the_entropy(counts, expected):
+    assert perplexity(np.array(counts)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("counts", "expected"), [([0, 7, 0, 1], 0.5), ([1, 2], 1.0), ([0], 0.0)])
+def test_usage_is_the_share_of_codes_chosen_at_least_once(counts, expected):
+    assert usage(np.array(counts)) == expected
