@@ -1,10 +1,12 @@
 """A run's checkpoints: `checkpoints/<step>/`, written by Orbax."""
 
 import dataclasses
+import functools
 import logging
 import math
 import os
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -190,6 +192,7 @@ class Checkpoints:
     def _newest(
         self, restore: Callable[[int], Any], steps: list[int] | None = None
     ) -> tuple[int, Any]:
+        _drop_reports_of_abandoned_reads()
         damage = {}
         for step in reversed(self.steps() if steps is None else steps):
             try:
@@ -275,6 +278,24 @@ def checksums(state: Any) -> dict[str, int]:
         jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(np.asarray(leaf).data)
         for path, leaf in leaves
     }
+
+
+@functools.cache
+def _drop_reports_of_abandoned_reads() -> None:
+    """Keeps Python from printing what becomes of the reads that Orbax left behind.
+
+    When one array cannot be read, Orbax 0.12 closes the event loop in which it reads the others;
+    sooner or later, a traceback of pages follows for each of them.
+    """
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)
+        of_orbax = code is not None and "orbax" in code.co_filename
+        if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = report_others
 
 
 def _one_line(error: Exception) -> str:
