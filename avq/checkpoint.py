@@ -1,5 +1,6 @@
 """A run's checkpoints: `checkpoints/<step>/`, written by Orbax."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -8,7 +9,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as preserva
 
 from avq.errors import InputError
 from avq.hosts import is_main_process
-from avq.settings import setting
+from avq.settings import MAX_INT32, setting
 
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 Best = tuple[str, Literal["max", "min"]]
@@ -32,10 +33,15 @@ log = logging.getLogger(__name__)
 class Checkpointing:
     """Settings of checkpoints."""
 
-    every: int = setting(2_000, "steps between checkpoints", low=1, free=True)
-    keep: int = setting(3, "newest checkpoints to keep", low=1, free=True)
+    every: int = setting(2_000, "steps between checkpoints", low=1, high=MAX_INT32, free=True)
+    keep: int = setting(3, "newest checkpoints to keep", low=1, high=MAX_INT32, free=True)
     keep_best: int = setting(
-        1, "checkpoints to keep beside them, the best in evaluation", low=0, before=0, free=True
+        1,
+        "checkpoints to keep beside them, the best in evaluation",
+        low=0,
+        high=MAX_INT32,
+        before=0,
+        free=True,
     )
 
 
@@ -82,19 +88,20 @@ class Checkpoints:
             get_metric_fn=rank, n=keep_best, keep_checkpoints_without_metrics=False
         )
         newest = preservation.LatestN(keep)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=preservation.AnyPreservationPolicy([newest, best_n]),
-            best_fn=rank,  # without it, Orbax keeps no measures
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-        )
         handlers = {
             "state": ocp.PyTreeCheckpointHandler(),
             "config": ocp.JsonCheckpointHandler(),
             "checksums": ocp.JsonCheckpointHandler(),
         }
         folder = (run / CHECKPOINTS).resolve()
-        self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+        with _silent_narrator():
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=preservation.AnyPreservationPolicy([newest, best_n]),
+                best_fn=rank,  # without it, Orbax keeps no measures
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+            )
+            self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -278,6 +285,18 @@ def checksums(state: Any) -> dict[str, int]:
         jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(np.asarray(leaf).data)
         for path, leaf in leaves
     }
+
+
+@contextlib.contextmanager
+def _silent_narrator() -> Iterator[None]:
+    """Keeps Orbax from warning of options that are meant, such as a folder that is only read."""
+    narrator = logging.getLogger("absl")
+    level = narrator.level
+    narrator.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        narrator.setLevel(level)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from avq.config import input_errors
-from avq.models.build import make_autoencoder, make_discriminator
+from avq.models.build import make_autoencoder, make_discriminator, require_multiple
 from avq.models.vqvae import VQVAE
 
 Tree = Mapping[str, Any]
@@ -38,6 +38,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     model = config.model.to_dict()
     vqvae = make_autoencoder(model)
+    require_multiple(size, vqvae.stride())
     with input_errors("config"):
         variables, outputs = _trace(vqvae, image)
     statistics = count(variables["batch_stats"])
@@ -51,6 +52,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
             "flops": _flops(vqvae, variables, image),
         },
         "tokens": [side**2 for side in vqvae.grids(size)],
+        "decoded_levels": vqvae.decoded_levels(),
         "bits_per_image": vqvae.bits_per_pixel(size) * size**2,
         "bits_per_pixel": vqvae.bits_per_pixel(size),
         "modules": _modules(vqvae, variables, outputs),
@@ -79,7 +81,9 @@ def as_table(report: dict[str, Any]) -> str:
         shape = " x ".join(str(side) for side in row["output"])
         lines.append(f"{row['name']:<16}{shape:>16}{row['total']:>14,}")
     vqvae, discriminator = report["vqvae"], report["discriminator"]
-    tokens = " + ".join(str(n) for n in report["tokens"])
+    tokens, read = report["tokens"], report["decoded_levels"]
+    sent = " + ".join(str(n) for n in tokens[:read])
+    inner = f", and {' + '.join(map(str, tokens[read:]))} that act through them alone"
     rows = [
         ("autoencoder", f"{vqvae['total']:,}"),
         ("  parameters", f"{vqvae['params']:,} (with codebooks)"),
@@ -89,7 +93,7 @@ def as_table(report: dict[str, Any]) -> str:
             "forward pass",
             f"{vqvae['flops'] / 1e9:,.1f} GFLOP per {report['image_size']}-pixel image",
         ),
-        ("tokens", f"{tokens} per image"),
+        ("tokens", f"{sent} per image{inner if tokens[read:] else ''}"),
         ("bits", f"{report['bits_per_image']:,.0f} per image"),
         ("", f"{report['bits_per_pixel']:.4f} per pixel"),
     ]

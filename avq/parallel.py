@@ -22,7 +22,9 @@ AXIS = "data"  # the mesh axis over which a batch is split
 class Parallel:
     """Settings of data parallelism."""
 
-    devices: int = setting(0, "devices that share a batch; 0: all there are", low=0, free=True)
+    devices: int = setting(
+        0, "devices that share a batch; 0: all there are", low=0, high=2**20, free=True
+    )
 
 
 def make_mesh(devices: int = 0) -> Mesh:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from avq.errors import InputError
 
 T = TypeVar("T")
+MAX_INT32 = 2**31 - 1  # steps are counted in int32
+MAX_UINT32 = 2**32 - 1  # seeds
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ class Setting:
 
     def _bounds(self) -> str:
         if math.isfinite(self.low) and math.isfinite(self.high):
-            return f"between {self.low:g} and {self.high:g}"
+            return f"between {_in_words(self.low)} and {_in_words(self.high)}"
         if self.low == 0:
             return "not negative"
-        return f"at least {self.low:g}" if math.isfinite(self.low) else ""
+        return f"at least {_in_words(self.low)}" if math.isfinite(self.low) else ""
 
 
 def setting(
@@ -158,7 +160,8 @@ def _is_like(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float) and math.isfinite(value)
     if isinstance(default, tuple):
-        return isinstance(value, list | tuple) and all(_is_like(v, default[0]) for v in value)
+        several = isinstance(value, list | tuple) and len(value) > 0
+        return several and all(_is_like(v, default[0]) for v in value)
     if isinstance(default, Mapping):
         return isinstance(value, Mapping) and all(_is_like(v, 0.0) for v in value.values())
     return isinstance(value, type(default))
@@ -171,9 +174,13 @@ def _numbers(value: Any) -> Iterable[int | float]:
     return [v for v in values if isinstance(v, int | float)]
 
 
+def _in_words(bound: int | float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+
+
 def _type_in_words(default: Any) -> str:
     if isinstance(default, tuple):
-        return f"a tuple of {'whole ' * isinstance(default[0], int)}numbers"
+        return f"a tuple of one or more {'whole ' * isinstance(default[0], int)}numbers"
     words = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
     return words.get(type(default), "numbers by name")
 

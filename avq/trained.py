@@ -1,11 +1,22 @@
 """A trained model: from a run to its module, variables and config."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from avq.checkpoint import Checkpoints
-from avq.config import CONFIG, DATASET, completed, read_config, require_valid_config
+from avq.config import (
+    CONFIG,
+    DATASET,
+    completed,
+    input_errors,
+    read_config,
+    require_valid_config,
+)
 from avq.data.settings import Data
 from avq.errors import InputError
 from avq.json_files import read_json
@@ -39,7 +50,8 @@ def load_model(run: str | Path, step: int | None = None) -> TrainedModel:
     from that of `step`.
 
     Raises:
-        InputError: when the folder holds no run, no such checkpoint, or a config with unknown keys.
+        InputError: when the folder holds no run, no such checkpoint, a config with unknown keys, or
+            a checkpoint of another model than the config's.
     """
     run = Path(run)
     config, dataset = read_config(run), read_json(run / DATASET)
@@ -55,6 +67,25 @@ def load_model(run: str | Path, step: int | None = None) -> TrainedModel:
     require_valid_config({name: config[name] for name in sections}, sections)
     with Checkpoints(run, read_only=True) as checkpoints:
         step, state = checkpoints.restore_arrays(step)
-    player = state["players"][PLAYER]
+    with input_errors(str(run / CONFIG)):
+        model = make_autoencoder(config["model"])
+        expected = _shapes(jax.eval_shape(lambda: _init(model)))
+    player = state["players"].get(PLAYER, {"params": {}, "model_state": {}})
     variables = {"params": player["params"], **player["model_state"], **state["ema"]}
-    return TrainedModel(make_autoencoder(config["model"]), variables, config, dataset, step)
+    if _shapes(variables) != expected:
+        raise InputError(
+            f"{str(run)!r}: checkpoint {step} is of another model than its {CONFIG} describes. "
+            "Put back a copy of the file."
+        )
+    return TrainedModel(model, variables, config, dataset, step)
+
+
+def _init(model: VQVAE) -> Mapping[str, Any]:
+    image = jnp.zeros((1, model.stride(), model.stride(), 3))
+    variables: Mapping[str, Any] = model.init(jax.random.key(0), image)
+    return variables
+
+
+def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}

@@ -75,8 +75,12 @@ def test_totals_of_the_modules_add_up(system):
 def test_tokens_and_bits_are_those_counted_by_hand(system, tokens):
     described = report(system)
     assert described["tokens"] == tokens
-    assert described["bits_per_image"] == sum(tokens) * 10  # 1,024 codes
-    assert described["bits_per_pixel"] == pytest.approx(sum(tokens) * 10 / 256**2)
+    assert described["decoded_levels"] == 1
+    assert described["bits_per_image"] == tokens[0] * 10  # 1,024 codes, the finest level's alone
+    assert described["bits_per_pixel"] == pytest.approx(tokens[0] * 10 / 256**2)
+    every = report(system, "--config.model.decoder_inputs=all")
+    assert every["decoded_levels"] == len(tokens)
+    assert every["bits_per_image"] == sum(tokens) * 10
 
 
 def test_bits_follow_the_codebook_and_the_size_of_the_image():
@@ -84,7 +88,7 @@ def test_bits_follow_the_codebook_and_the_size_of_the_image():
         "ah_vqvae", "--config.model.codebook_size=300", "--config.data.image_size=128"
     )
     assert described["tokens"] == [16 * 16, 8 * 8]
-    assert described["bits_per_pixel"] == pytest.approx(320 * math.log2(300) / 128**2)
+    assert described["bits_per_pixel"] == pytest.approx(256 * math.log2(300) / 128**2)
 
 
 def test_forward_pass_takes_twice_the_multiplications_of_the_network():
@@ -111,8 +115,9 @@ def test_table_and_json_have_the_same_numbers():
     described = report("ah_vqvae")
     table = as_table(described)
     assert json.loads(json.dumps(described)) == described
-    for number in ("12,496,515", "12,474,243", "22,272", "412,097", "1024 + 256 per image"):
+    for number in ("12,496,515", "12,474,243", "22,272", "412,097", "10,240 per image"):
         assert number in table
+    assert "1024 per image, and 256 that act through them alone" in table
     for row in described["modules"]:
         line = next(line for line in table.splitlines() if line.startswith(row["name"]))
         assert line.endswith(f"{row['total']:,}")

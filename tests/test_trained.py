@@ -1,5 +1,6 @@
 """From a run to its model: refusals, and parameters against those of the checkpoint itself."""
 
+import json
 import shutil
 
 import chex
@@ -52,6 +53,17 @@ def test_named_step_is_loaded(run):
     newest, named = load_model(run), load_model(run, step=2)
     assert newest.step == named.step == 2
     chex.assert_trees_all_equal(newest.variables, named.variables)
+
+
+@pytest.mark.parametrize(("key", "value"), [("codebook_size", 9), ("levels", 1)])
+def test_config_of_another_model_than_the_checkpoint_is_refused(key, value, run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["model"][key] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"checkpoint 2 is of another model than its config\.json"):
+        load_model(copy)
 
 
 def test_checkpoint_is_a_tree_of_named_arrays_for_orbax_alone(run):

@@ -23,6 +23,9 @@ def evaluate(
         str, typer.Option(help="Images, as data.path takes them. Default: the run's own.")
     ] = "",
     split: Annotated[str, typer.Option(help="train, test, or all images of the data.")] = "test",
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the measures here.")
@@ -42,7 +45,7 @@ def evaluate(
 
     require_folders(json_file, report_file)
     cpu.keep_memory()
-    trained = load_model(run)
+    trained = load_model(run, step)
     images, summary = open_test_images(trained, data, split)
     mesh = parallel.make_mesh()
     evaluator = Evaluator(trained.model, mesh)

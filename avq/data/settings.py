@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from avq.settings import setting
+from avq.settings import MAX_UINT32, setting
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,14 @@ class Data:
         "folder, .zip, .array_record or .parquet file of images, folder of `avq prepare`, or "
         "'photographs' for the embedded ones",
     )
-    image_size: int = setting(256, "side of the squares, pixels", low=1)
-    batch_size: int = setting(10, "images in a batch, over all devices", low=1)
+    image_size: int = setting(
+        256, "side of the squares, pixels; 11 is SSIM's window", low=11, high=2**14
+    )
+    batch_size: int = setting(10, "images in a batch, over all devices", low=1, high=2**20)
     split: float = setting(
         0.8, "share for training where the images have no split of their own", low=0, high=1
     )
-    split_seed: int = setting(1967, "seed of that split", low=0)
+    split_seed: int = setting(1967, "seed of that split", low=0, high=MAX_UINT32)
     flip: bool = setting(True, "mirrors half of the training images")
     min_crop: float = setting(
         1.0,
@@ -32,5 +34,9 @@ class Data:
         0.01, "share of unreadable images above which a run stops", low=0, high=1, free=True
     )
     workers: int = setting(
-        0, "processes that read images; 0 reads in threads of the main process", low=0, free=True
+        0,
+        "processes that read images; 0 reads in threads of the main process",
+        low=0,
+        high=256,
+        free=True,
     )

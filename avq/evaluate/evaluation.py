@@ -28,8 +28,10 @@ Variables = Mapping[str, Any]
 class Model(Protocol):
     """Model that can be evaluated, such as `VQVAE`."""
 
-    def apply(self, variables: Variables, images: Array, /) -> Any:
-        """A `Reconstruction` of images `[b, h, w, 3]` in [-1, 1]."""
+    def apply(self, variables: Variables, /, *arguments: Array, method: str | None = None) -> Any:
+        """A `Reconstruction` of images `[b, h, w, 3]` in [-1, 1]; by the method 'codebooks', the
+        vectors `[k, d]` of each level's codes, finest first.
+        """
 
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes by level, finest first."""
@@ -54,6 +56,7 @@ class Evaluator:
         compiled = partial(jax.jit, out_shardings=whole, compiler_options=options)
         self._batch_sums = compiled(self._sums, static_argnames="about")
         self._reconstruct = compiled(self._pixels)
+        self._codebooks = compiled(partial(model.apply, method="codebooks"))
 
     def _sums(
         self,
@@ -66,9 +69,9 @@ class Evaluator:
         targets = to_float(images)
         out = self.model.apply(variables, targets)
         codes = tuple(level.codes for level in out.levels)
-        clipped = jnp.clip(out.images, -1, 1)
+        images = to_float(to_uint8(out.images))  # those that a tokenizer returns
         return jnp.sum(mask), {
-            name: metric.batch(clipped, targets, codes, mask, about)
+            name: metric.batch(images, targets, codes, mask, about)
             for name, metric in self.metrics.items()
         }
 
@@ -120,6 +123,7 @@ class Evaluator:
         if total is None or not total[0]:
             raise InputError(f"none of the {len(images)} images is readable. Check data.path.")
         n, by_metric = total
+        about = replace(about, codebooks=jax.device_get(self._codebooks(variables)))
         measures: dict[str, Value] = {"n": int(n)}
         for name, metric in self.metrics.items():
             measures |= metric.summary(by_metric[name], about)

@@ -15,7 +15,7 @@ from avq.errors import InputError
 from avq.losses.adversarial import ADVERSARIAL
 from avq.losses.reconstruction import mae_over_var
 from avq.models.vqvae import Reconstruction
-from avq.settings import setting
+from avq.settings import MAX_INT32, setting
 
 __all__ = ["ADVERSARIAL", "TERMS", "Loss", "Term"]
 
@@ -38,12 +38,15 @@ class Loss:
     terms: Mapping[str, float] = setting(
         lambda: dict.fromkeys(TERMS, 0.0) | {"mae_over_var": 1.0},
         "weight of each term of the autoencoder's loss; 0, or no weight, leaves it out",
+        low=0,
     )
     adversarial: str = setting("non_saturating", "adversarial loss", choices=ADVERSARIAL)
     adversarial_weight: float = setting(
         0.065, "weight of the adversarial loss; 0 trains without a discriminator", low=0
     )
-    adversarial_start: int = setting(0, "step from which the adversarial losses count", low=0)
+    adversarial_start: int = setting(
+        0, "step from which the adversarial losses count", low=0, high=MAX_INT32
+    )
 
     def __post_init__(self) -> None:
         for name in self.terms:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from avq.errors import InputError
 from avq.models.discriminator import Discriminator
 from avq.models.quantizers import QUANTIZERS
 from avq.models.vqvae import VQVAE
@@ -50,3 +51,18 @@ def make_discriminator(
     vqvae = construct(VQVAE, model)
     norm_axis = axis_name if vqvae.sync_batch_norm else None
     return construct(Discriminator, discriminator, dtype=vqvae.dtype, axis_name=norm_axis)
+
+
+def require_multiple(image_size: int, stride: int) -> None:
+    """Refuses a size of images that the model's stride does not divide.
+
+    Raises:
+        InputError: naming sizes that it divides.
+    """
+    if image_size % stride:
+        below, above = image_size // stride * stride, (image_size // stride + 1) * stride
+        advice = f"Use {below} or {above}." if below else f"Use {above}."
+        raise InputError(
+            f"data.image_size={image_size} is not a multiple of the model's stride {stride}. "
+            f"{advice}"
+        )

@@ -25,9 +25,14 @@ class Discriminator(nn.Module):
     """
 
     filters: Sequence[int] = setting(
-        (128, 128, 128, 64, 64, 1), "filters of the convolutions, the last 1: the logit", low=1
+        (128, 128, 128, 64, 64, 1),
+        "filters of the convolutions, the last 1: the logit",
+        low=1,
+        high=2**16,
     )
-    strides: Sequence[int] = setting((2, 2, 2, 1, 1, 1), "strides of the convolutions", low=1)
+    strides: Sequence[int] = setting(
+        (2, 2, 2, 1, 1, 1), "strides of the convolutions", low=1, high=8
+    )
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 

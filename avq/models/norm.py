@@ -44,18 +44,19 @@ class NormLeaky(nn.Module):
             moments = mean.value, variance.value
             return _norm_leaky_by(moments, x, scale, bias).astype(self.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
-        y, moments = norm_leaky(x, scale, bias, self.dtype, axis_name)
+        y, moments = norm_leaky(x, scale, bias, mean.value, self.dtype, axis_name)
         if not self.is_initializing():
             for running, batch in zip((mean, variance), moments, strict=True):
                 running.value = MOMENTUM * running.value + (1 - MOMENTUM) * batch
         return y
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def norm_leaky(
     x: Float[Array, "b h w c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
+    origin: Float[Array, " c"],
     dtype: DTypeLike = jnp.float32,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, "b h w c"], Moments]:
@@ -66,35 +67,40 @@ def norm_leaky(
     Args:
         x: features, float32 or bfloat16.
         scale, bias: applied after the norm.
+        origin: near the mean, such as the running mean. Sums of squares are of `x - origin`, or
+            they would lose the variance's digits where the mean is large. No gradient passes.
         dtype: type of the result.
         axis_name: mapped axis over which the batch is split in parts of the same size.
 
     Returns:
         The result, and the mean and variance, through which no gradient passes.
     """
-    (y, moments), _ = _forward(x, scale, bias, dtype, axis_name)
+    (y, moments), _ = _forward(x, scale, bias, origin, dtype, axis_name)
     return y, moments
 
 
-def _forward(x: Array, scale: Array, bias: Array, dtype: DTypeLike, axis_name: str | None) -> Any:
-    wide = x.astype(jnp.float32)
-    mean, square = _mean(jnp.stack([_sums(wide), _sums(wide * wide)]), x, axis_name)
-    moments = mean, jnp.maximum(square - mean * mean, 0.0)
+def _forward(
+    x: Array, scale: Array, bias: Array, origin: Array, dtype: DTypeLike, axis_name: str | None
+) -> Any:
+    near = x.astype(jnp.float32) - _wide(origin)
+    mean, square = _mean(jnp.stack([_sums(near), _sums(near * near)]), x, axis_name)
+    moments = mean + origin, jnp.maximum(square - mean * mean, 0.0)
     y = _norm_leaky_by(moments, x, scale, bias).astype(dtype)
-    return (y, moments), (x, y, moments, scale)
+    return (y, moments), (x, y, moments, scale, origin)
 
 
 def _backward(dtype: DTypeLike, axis_name: str | None, kept: Any, cotangents: Any) -> Any:
-    x, y, (mean, variance), scale = kept
+    x, y, (mean, variance), scale, origin = kept
     d_y, wide = (a.astype(jnp.float32) for a in (cotangents[0], x))
     d_normed = jnp.where(y >= 0, d_y, LEAK * d_y)
     d_bias = _sums(d_normed)
     # The sum of d_normed * (x - mean), without the difference in memory.
-    d_centred = _sums(d_normed * wide) - mean * d_bias
+    d_centred = _sums(d_normed * (wide - _wide(origin))) - (mean - origin) * d_bias
     inverse = lax.rsqrt(variance + EPSILON)
     constant, slope = _mean(jnp.stack([d_bias, d_centred * inverse * inverse]), x, axis_name)
     d_x = d_normed - _wide(constant) - (wide - _wide(mean)) * _wide(slope)
-    return (d_x * _wide(inverse * scale)).astype(x.dtype), d_centred * inverse, d_bias
+    d_x = (d_x * _wide(inverse * scale)).astype(x.dtype)
+    return d_x, d_centred * inverse, d_bias, jnp.zeros_like(origin)
 
 
 norm_leaky.defvjp(_forward, _backward)

@@ -47,20 +47,24 @@ class VQVAE(nn.Module):
             `base_filters`.
     """
 
-    levels: int = setting(2, "code grids, each of half the side of the one before", low=1)
+    levels: int = setting(2, "code grids, each of half the side of the one before", low=1, high=8)
     base_filters: Sequence[int] = setting(
-        (128, 128, 128), "filters of the base encoder: stem, then one a halving", low=1
+        (128, 128, 128), "filters of the base encoder: stem, then one a halving", low=1, high=2**16
     )
-    aren_filters: int = setting(128, "filters of the ARENs' down-sampling blocks", low=1)
+    aren_filters: int = setting(
+        128, "filters of the ARENs' down-sampling blocks", low=1, high=2**16
+    )
     decoder_filters: Sequence[int] = setting(
-        (128, 128, 128, 128), "filters of the decoder: stem, then one a doubling", low=1
+        (128, 128, 128, 128), "filters of the decoder: stem, then one a doubling", low=1, high=2**16
     )
-    encoder_blocks: int = setting(2, "identity blocks a stage of the encoder", low=0)
-    decoder_blocks: int = setting(1, "identity blocks a stage of the decoder", low=0)
+    encoder_blocks: int = setting(2, "identity blocks a stage of the encoder", low=0, high=100)
+    decoder_blocks: int = setting(1, "identity blocks a stage of the decoder", low=0, high=100)
     stride_at: Literal["first", "last"] = setting(
         "last", "convolution of a down-sampling block that strides", choices=("first", "last")
     )
-    attention_dim: int = setting(128, "channels of the two projections of attention", low=1)
+    attention_dim: int = setting(
+        128, "channels of the two projections of attention", low=1, high=2**16
+    )
     attention_form: Form = setting(
         "algorithm1", "formula of the paper for attention", choices=get_args(Form)
     )
@@ -76,7 +80,9 @@ class VQVAE(nn.Module):
         "float32", "compute type of convolutions and attention", choices=("float32", "bfloat16")
     )
     remat: bool = setting(
-        False, "whether the backward pass recomputes the inside of residual blocks, to save memory"
+        False,
+        "whether the backward pass recomputes the inside of residual blocks, to save memory; saves "
+        "none on a CPU without sync_batch_norm",
     )
     sync_batch_norm: bool = setting(
         True, "whether batch statistics are of all devices; else results depend on their number"
@@ -135,13 +141,24 @@ class VQVAE(nn.Module):
             quantizer.update(of_level)
 
     def encode(self, images: Float[Array, "b h w 3"]) -> tuple[Int[Array, "b _h _w"], ...]:
-        """Codes of images in [-1, 1], finest level first."""
-        return tuple(level.codes for level in self.encoder(images, False))
+        """Codes of images in [-1, 1] of the `decoded_levels`, finest level first."""
+        return tuple(level.codes for level in self.encoder(images, False)[: self.decoded_levels()])
 
     def decode(self, codes: Sequence[Int[Array, "b _h _w"]]) -> Float[Array, "b h w 3"]:
-        """Images in about [-1, 1] (not clipped) from the codes of every level, finest first."""
-        vectors = [q.lookup(c) for q, c in zip(self.encoder.quantizers, codes, strict=True)]
+        """Images in about [-1, 1] (not clipped) from the codes of `encode`."""
+        quantizers = self.encoder.quantizers[: self.decoded_levels()]
+        vectors = [q.lookup(c) for q, c in zip(quantizers, codes, strict=True)]
         return self.decoder(vectors, False)
+
+    def codebooks(self) -> tuple[Float[Array, "_k _d"], ...]:
+        """Vectors of each level's codes, finest first."""
+        return tuple(quantizer.codebook() for quantizer in self.encoder.quantizers)
+
+    def decoded_levels(self) -> int:
+        """Number of levels, from the finest on, whose codes decoding reads. Coarser ones act
+        through them alone.
+        """
+        return 1 if self.decoder_inputs == "finest" else self.levels
 
     def stride(self) -> int:
         """Pixels along the side of a code of the coarsest level; divides the side of an image."""
@@ -159,10 +176,12 @@ class VQVAE(nn.Module):
         return (size,) * self.levels
 
     def bits_per_pixel(self, image_size: int) -> float:
-        """Bits of all levels' codes over pixels, at `log2(codebook_size)` each: no entropy coding.
+        """Bits of the codes that decoding reads over pixels, at `log2(codebook_size)` each: no
+        entropy coding.
 
         Args:
             image_size: side of a square image in pixels.
         """
-        sizes = zip(self.grids(image_size), self.codebook_sizes(), strict=True)
+        sizes = list(zip(self.grids(image_size), self.codebook_sizes(), strict=True))
+        sizes = sizes[: self.decoded_levels()]
         return sum(side**2 * math.log2(k) for side, k in sizes) / image_size**2

@@ -18,7 +18,7 @@ from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
 from avq.evaluate.metrics.code_use import perplexity, usage
 from avq.losses import Loss
-from avq.models.build import make_autoencoder, make_discriminator, model_kinds
+from avq.models.build import make_autoencoder, make_discriminator, model_kinds, require_multiple
 from avq.models.discriminator import Discriminator
 from avq.pixels import to_float
 from avq.settings import construct, setting
@@ -29,6 +29,7 @@ from avq.train.task import Alarm, Batch, Batches, Evaluation, Gradients, Params,
 from avq.trained import PLAYER as VQVAE
 
 DISCRIMINATOR = "discriminator"  # the other player
+ALL_ALIKE = 1e-9  # variance of pixels in [-1, 1] that differ by rounding alone
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Autoencoder(Task):
                 config["discriminator"], config["model"], axis_name=parallel.AXIS
             )
             self.learning_rates[DISCRIMINATOR] = optim.discriminator_learning_rate
-        _require_multiple(self.data.image_size, self.model.stride())
+        require_multiple(self.data.image_size, self.model.stride())
 
     @classmethod
     def sections(cls) -> dict[str, tuple[type, ...]]:
@@ -213,6 +214,11 @@ class Autoencoder(Task):
     def open_data(self, known: Mapping[str, Any] | None) -> ImageData:
         dataset = open_dataset(self.data, known)
         self.pixel_variance = dataset.summary.pixel_variance
+        if self.pixel_variance < ALL_ALIKE:
+            raise InputError(
+                f"data.path: all training pixels of {self.data.path!r} have the same value, so "
+                "there is nothing to learn. Check the images."
+            )
         return ImageData(dataset, self.data, self.seed)
 
     def evaluator(self, data: ImageData, mesh: Mesh) -> Callable[[Variables], Evaluation]:
@@ -248,13 +254,4 @@ class Autoencoder(Task):
         return (
             f"psnr {measures['psnr']:.2f} dB  ssim {measures['ssim']:.3f}  "
             f"mae/std {measures['mae_over_std']:.4f}  usage {usages}"
-        )
-
-
-def _require_multiple(size: int, stride: int) -> None:
-    if size % stride or size < stride:
-        below, above = size // stride * stride, (size // stride + 1) * stride
-        advice = f"Use {below} or {above}." if below else f"Use {above}."
-        raise InputError(
-            f"data.image_size={size} is not a multiple of the model's stride {stride}. {advice}"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import optax
 
-from avq.settings import setting
+from avq.settings import MAX_INT32, setting
 
 
 @dataclass(frozen=True)
@@ -13,16 +13,20 @@ class Optim:
     """Settings of the optimisers, which all players share but for their learning rates."""
 
     learning_rate: float = setting(1e-4, "Adam's learning rate", low=0)
-    b1: float = setting(0.5, "Adam's decay of the mean gradient", low=0, high=1)
-    b2: float = setting(0.999, "Adam's decay of the mean squared gradient", low=0, high=1)
-    warmup: int = setting(0, "steps of linear warm-up", low=0)
+    b1: float = setting(0.5, "Adam's decay of the mean gradient", low=0, high=0.999999)
+    b2: float = setting(0.999, "Adam's decay of the mean squared gradient", low=0, high=0.999999)
+    warmup: int = setting(0, "steps of linear warm-up", low=0, high=MAX_INT32)
     decay: str = setting(
         "constant", "learning rate after the warm-up", choices=("constant", "cosine")
     )
     ema_decay: float = setting(0.999, "decay of the averaged parameters", low=0, high=1)
-    accumulate: int = setting(1, "micro-batches that a batch is gone through in", low=1)
+    accumulate: int = setting(1, "micro-batches that a batch is gone through in", low=1, high=2**20)
     skip_nonfinite: int = setting(
-        0, "steps that may be left out for not being finite", low=0, free=True
+        0,
+        "steps that may be left out for not being finite",
+        low=0,
+        high=MAX_INT32,
+        free=True,
     )
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, UInt8
 
 from avq.checkpoint import Best, Checkpointing
 from avq.parallel import Parallel
-from avq.settings import construct, setting
+from avq.settings import MAX_INT32, MAX_UINT32, construct, setting
 from avq.train.optim import Optim
 from avq.typing import Leaf
 
@@ -30,16 +30,20 @@ class Run:
     """Settings at the top of a config."""
 
     task: str = setting("autoencoder", "what is trained, a name in avq.tasks.TASKS")
-    seed: int = setting(0, "seed of parameters, views and order of the data", low=0)
+    seed: int = setting(
+        0, "seed of parameters, views and order of the data", low=0, high=MAX_UINT32
+    )
 
 
 @dataclass(frozen=True)
 class Train:
     """Settings of the loop."""
 
-    steps: int = setting(960_000, "training steps", low=0, free=True)
-    log_every: int = setting(100, "steps between lines in metrics.jsonl", low=1, free=True)
-    eval_every: int = setting(10_000, "steps between evaluations", low=1, free=True)
+    steps: int = setting(960_000, "training steps", low=0, high=MAX_INT32, free=True)
+    log_every: int = setting(
+        100, "steps between lines in metrics.jsonl", low=1, high=MAX_INT32, free=True
+    )
+    eval_every: int = setting(10_000, "steps between evaluations", low=1, high=MAX_INT32, free=True)
 
 
 @flax.struct.dataclass

@@ -74,10 +74,10 @@ def _drop_later_records(path: Path, step: int) -> None:
 
 def _step_of(line: str) -> int | float:
     try:
-        step: int = json.loads(line)["step"]
-    except ValueError:
-        return float("inf")  # a line cut off in the middle of a write
-    return step
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # no record, such as a line cut off in the middle of a write
+    return step if isinstance(step, int) else float("inf")
 
 
 class Progress:

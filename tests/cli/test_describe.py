@@ -21,13 +21,20 @@ def test_describe_prints_a_table(invoke, smoke):
     result = invoke("describe", *smoke)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("module")
-    assert "16 + 4 per image" in result.stdout
+    assert "16 per image, and 4 that act through them alone" in result.stdout
 
 
 def test_describe_refuses_a_wrong_key_in_one_line(invoke, one_line):
     result = invoke("describe", "--config=configs/ah_vqvae.py", "--config.model.kode_dim=3")
     assert result.exit_code == 2
     assert "Did you mean --config.model.code_dim?" in one_line(result.stderr)
+
+
+def test_describe_refuses_a_size_that_the_stride_does_not_divide(invoke, one_line):
+    result = invoke("describe", "ah_vqvae:tiny", "--config.data.image_size=60")
+    assert result.exit_code == 2
+    message = "data.image_size=60 is not a multiple of the model's stride 8. Use 56 or 64."
+    assert message in one_line(result.stderr)
 
 
 @pytest.mark.parametrize(

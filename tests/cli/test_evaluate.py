@@ -20,9 +20,9 @@ def evaluated(run, invoke, tmp_path_factory):
 
 def test_eval_writes_every_key_of_the_contract(evaluated):
     _, measures, _ = evaluated
-    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage bits_per_pixel"
-    assert set(keys.split()) <= set(measures)
-    assert measures["bits_per_pixel"] == pytest.approx((16 + 4) * 3 / 16**2)
+    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage effective_rank"
+    assert {*keys.split(), "bits_per_pixel"} <= set(measures)
+    assert measures["bits_per_pixel"] == pytest.approx(16 * 3 / 16**2)  # the finest grid is sent
     assert (measures["step"], measures["split"]) == (2, "test")
 
 
@@ -30,20 +30,20 @@ def test_eval_equals_an_evaluation_by_other_means(
     evaluated, tokenizer, images, squares, image_folder
 ):
     _, measures, _ = evaluated
-    made = np.asarray(tokenizer.reconstruct(images)) / 127.5 - 1
-    true = images / 127.5 - 1
+    returned = np.asarray(tokenizer.reconstruct(images))
+    made, true = returned / 127.5 - 1, images / 127.5 - 1
     pixels = squares(image_folder / "train") / 127.5 - 1
     assert measures["n"] == 4
     mae = np.abs(made - true).mean()
     assert measures["mae"] == pytest.approx(mae, abs=1e-3)
     assert measures["mae_over_std"] == pytest.approx(measures["mae"] / pixels.std(), rel=1e-4)
     assert measures["mae_over_var"] == pytest.approx(measures["mae"] / pixels.var(), rel=1e-4)
-    pairs = list(zip(true, made, strict=True))
-    psnr = np.mean([peak_signal_noise_ratio(*pair, data_range=2) for pair in pairs])
+    pairs = list(zip(images, returned, strict=True))
+    psnr = np.mean([peak_signal_noise_ratio(*pair) for pair in pairs])
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    ssim = [structural_similarity(*p, data_range=2, channel_axis=-1, **options) for p in pairs]
-    assert measures["psnr"] == pytest.approx(psnr, abs=0.02)
-    assert measures["ssim"] == pytest.approx(np.mean(ssim), abs=2e-3)
+    ssim = [structural_similarity(*p, data_range=255, channel_axis=-1, **options) for p in pairs]
+    assert measures["psnr"] == pytest.approx(psnr, abs=1e-3)
+    assert measures["ssim"] == pytest.approx(np.mean(ssim), abs=1e-4)
 
 
 def test_eval_counts_codes_over_all_images(evaluated, tokenizer, images):
@@ -106,9 +106,16 @@ def test_eval_of_the_training_images_of_a_zip(
     assert measures["mae"] == pytest.approx(mae, abs=1e-3)
 
 
+def test_eval_of_a_step_is_of_that_checkpoint(run, invoke, evaluated, tmp_path):
+    result = invoke("eval", run, "--step", 2, "--json", tmp_path / "measures.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "measures.json").read_text()) == evaluated[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--step", 1], "has no checkpoint of step 1. There are: 2."),
         (["--split", "validation"], "--split: 'validation' is not one of train, test, all."),
         (["--split", "all"], "--split all goes with --data."),
         (["--data", "/no/such/place"], "no such file or folder: '/no/such/place'"),

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import jax.numpy as jnp
+import numpy as np
 
 from avq.data.dataset import ImageSet, Summary
 from avq.data.sources import open_source
@@ -18,7 +19,10 @@ class Dimmer:
     def __init__(self):
         self.traces = 0
 
-    def apply(self, variables, images):
+    def apply(self, variables, /, *arguments, method=None):
+        if method == "codebooks":
+            return np.eye(4), np.eye(2)
+        (images,) = arguments
         self.traces += 1
         bright = jnp.mean(images, axis=-1)
         fine, coarse = bright[:, ::2, ::2] > 0, bright[:, ::4, ::4] > 0

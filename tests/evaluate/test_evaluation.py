@@ -25,22 +25,24 @@ def pixels(folder):
 
 
 def test_keys_are_those_of_avq_eval_in_its_order(image_folder):
-    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage bits_per_pixel"
-    assert list(evaluate(image_folder)) == keys.split()
+    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage effective_rank"
+    assert list(evaluate(image_folder)) == [*keys.split(), "bits_per_pixel"]
 
 
 def test_measures_are_those_of_the_images(image_folder):
     measures = evaluate(image_folder)
     originals = pixels(image_folder)
+    halved = in_bytes(originals / 2)
     assert measures["n"] == len(originals) == 20
-    mae = np.abs(originals / 2).mean()
+    mae = np.abs(originals - halved).mean()
     np.testing.assert_allclose(measures["mae"], mae, rtol=1e-5)
     np.testing.assert_allclose(measures["mae_over_std"], mae / 0.5, rtol=1e-5)
     np.testing.assert_allclose(measures["mae_over_var"], mae / 0.25, rtol=1e-5)
-    error = np.square(originals / 2).mean((1, 2, 3))
+    error = np.square(originals - halved).mean((1, 2, 3))
     np.testing.assert_allclose(measures["psnr"], np.mean(10 * np.log10(4 / error)), rtol=1e-5)
     assert measures["active_codes"] == [2, 2]
     assert measures["usage"] == [0.5, 1.0]
+    np.testing.assert_allclose(measures["effective_rank"], [1, 1])
     assert measures["bits_per_pixel"] == 0.5625
 
 
@@ -50,11 +52,16 @@ def test_measures_do_not_depend_on_batches_and_devices(image_folder, devices, ba
     chex.assert_trees_all_close(actual, evaluate(image_folder), rtol=1e-5)
 
 
-def test_images_are_clipped_to_the_range_of_pixels_first(image_folder):
+def in_bytes(images):
+    """Images in [-1, 1] as 256 levels hold them."""
+    return np.round((np.clip(images, -1, 1) + 1) * 127.5) / 127.5 - 1
+
+
+def test_images_are_measured_as_a_file_holds_them(image_folder):
     measures = evaluate(image_folder, {"gain": jnp.float32(3)})
     originals = pixels(image_folder)
     assert np.any(np.abs(3 * originals) > 1)
-    mae = np.abs(np.clip(3 * originals, -1, 1) - originals).mean()
+    mae = np.abs(in_bytes(3 * originals) - originals).mean()
     np.testing.assert_allclose(measures["mae"], mae, rtol=1e-5)
 
 
@@ -66,7 +73,7 @@ def test_one_program_serves_all_variables(image_folder):
         for g in (0.5, 0.75)
     ]
     assert model.traces == 1
-    np.testing.assert_allclose(errors[0], 2 * errors[1], rtol=1e-5)
+    np.testing.assert_allclose(errors[0], 2 * errors[1], rtol=1e-2)
 
 
 def test_images_done_are_reported(image_folder):

@@ -35,6 +35,8 @@ PAPER = {
     "sync_batch_norm": True,
 }
 
+WIDTH = "between 1 and 65,536"
+
 
 def settings():
     return settings_of(*model_kinds())
@@ -72,12 +74,13 @@ def test_a_name_that_classes_share_means_the_same_in_all_of_them():
         ("dtype", "float16", "one of float32, bfloat16"),
         ("codebook_decay", 1.5, "between 0 and 1"),
         ("commitment", -0.1, "not negative"),
-        ("revive_below", -0.1, "not negative"),
-        ("encoder_blocks", -1, "not negative"),
-        ("decoder_blocks", -1, "not negative"),
-        *((name, 0, "at least 1") for name in ("levels", "codebook_size", "code_dim")),
-        *((name, 0, "at least 1") for name in ("aren_filters", "attention_dim")),
-        *((name, (4, 0), "at least 1") for name in ("base_filters", "decoder_filters")),
+        ("revive_below", -0.1, "between 0 and 1"),
+        ("encoder_blocks", -1, "between 0 and 100"),
+        ("decoder_blocks", 101, "between 0 and 100"),
+        ("levels", 0, "between 1 and 8"),
+        ("codebook_size", 0, "between 1 and 16,777,216"),
+        *((name, 0, WIDTH) for name in ("code_dim", "aren_filters", "attention_dim")),
+        *((name, (4, 0), WIDTH) for name in ("base_filters", "decoder_filters")),
     ],
 )
 def test_value_outside_its_range_is_refused_by_name(name, value, problem):
@@ -86,10 +89,10 @@ def test_value_outside_its_range_is_refused_by_name(name, value, problem):
         require_valid("model", PAPER | {name: value}, settings())
 
 
-@pytest.mark.parametrize("name", ["filters", "strides"])
-def test_discriminators_lists_are_refused_below_1(name):
+@pytest.mark.parametrize(("name", "problem"), [("filters", WIDTH), ("strides", "between 1 and 8")])
+def test_discriminators_lists_are_refused_below_1(name, problem):
     section = {k: s.default for k, s in settings_of(Discriminator).items()} | {name: (2, 0)}
-    with pytest.raises(InputError, match=rf"^discriminator\.{name}=.*at least 1\.$"):
+    with pytest.raises(InputError, match=rf"^discriminator\.{name}=.*{problem}\.$"):
         require_valid("discriminator", section, settings_of(Discriminator))
 
 

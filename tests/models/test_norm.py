@@ -4,6 +4,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -53,7 +54,7 @@ def test_over_devices_it_is_that_of_the_whole_batch():
 
     def backward(x, weight, scale, bias, axis_name=None):
         def result(x, scale, bias):
-            return norm_leaky(x, scale, bias, jnp.float32, axis_name)
+            return norm_leaky(x, scale, bias, jnp.ones(6), jnp.float32, axis_name)
 
         y, pullback, moments = jax.vjp(result, x, scale, bias, has_aux=True)
         return y, moments, pullback(weight)
@@ -70,9 +71,28 @@ def test_over_devices_it_is_that_of_the_whole_batch():
     chex.assert_trees_all_close(parts, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_large_mean_costs_no_digits_once_it_is_the_running_mean():
+    offset = 3000.0
+    x, weight = normal(*SHAPE), normal(*SHAPE, seed=1)
+    far = x + offset
+    ones, zeros = jnp.ones(6), jnp.zeros(6)
+
+    def loss(x, scale, origin):
+        y, moments = norm_leaky(x, scale, zeros, origin)
+        return jnp.sum(weight * y), (y, moments)
+
+    gradients = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+    actual = gradients(far, ones, zeros + offset - 1)
+    moved = jnp.asarray(np.asarray(far, np.float64) - offset, jnp.float32)
+    (d_x, d_scale), (y, (mean, variance)) = gradients(moved, ones, zeros)
+    expected = (d_x, d_scale), (y, (mean + offset, variance))
+    chex.assert_trees_all_close(actual, expected, rtol=2e-3, atol=2e-3)
+
+
 def test_a_constant_channel_has_finite_gradients():
     x = inputs()[0].at[..., 0].set(3.0)
-    d_x = jax.jit(jax.grad(lambda x: norm_leaky(x, jnp.ones(6), jnp.zeros(6))[0].sum()))(x)
+    ones, zeros = jnp.ones(6), jnp.zeros(6)
+    d_x = jax.jit(jax.grad(lambda x: norm_leaky(x, ones, zeros, zeros)[0].sum()))(x)
     chex.assert_tree_all_finite(d_x)
 
 
@@ -83,7 +103,7 @@ def test_bfloat16_comes_in_and_goes_out_and_is_computed_in_float32():
 
     def gradient(x, dtype):
         def loss(x, scale):
-            y, _ = norm_leaky(x, scale, zeros, dtype)
+            y, _ = norm_leaky(x, scale, zeros, zeros, dtype)
             return jnp.sum(weight * y.astype(jnp.float32)), y
 
         return jax.grad(loss, (0, 1), has_aux=True)(x, ones)

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
+from avq.errors import InputError
 from avq.losses import ADVERSARIAL
 from avq.models.build import make_autoencoder, make_discriminator
 from avq.pixels import to_float
@@ -252,3 +254,12 @@ def test_headlines_show_the_values_of_a_run(ah):
     measures = {"psnr": 20.126, "ssim": 0.5, "mae_over_std": 0.25, "usage": [1.0, 0.5]}
     line = "psnr 20.13 dB  ssim 0.500  mae/std 0.2500  usage 100%/50%"
     assert ah.task.evaluation_headline(measures) == line
+
+
+@pytest.mark.parametrize("value", [0, 90])
+def test_images_of_one_colour_are_refused(value, tmp_path):
+    for number in range(10):
+        Image.new("RGB", (16, 16), (value,) * 3).save(tmp_path / f"{number}.png")
+    task = make_task({"data.path": str(tmp_path), "data.batch_size": 2})
+    with pytest.raises(InputError, match=r"all training pixels of .* have the same value"):
+        task.open_data(None)

@@ -84,10 +84,11 @@ def test_events_after_the_step_that_is_resumed_from_are_purged(tmp_path, events,
     assert events[0].purge_step == purged
 
 
-def test_records_after_the_step_that_is_resumed_from_and_half_written_ones_go(tmp_path, events):
+def test_records_after_the_step_that_is_resumed_from_and_damaged_ones_go(tmp_path, events):
     (tmp_path / "samples").mkdir()  # of the run that is resumed
     lines = [json.dumps({"step": step, "x": step / 2}) for step in (1, 2, 3)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 1, "x']) + "\n")
+    damaged = ['{"step": 1, "x', "3", "[1]", "null", "{}", '{"step": "1"}', '{"step": null}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, *damaged]) + "\n")
     Writer(tmp_path, 2).scalars(3, {"x": 9})
     assert records(tmp_path) == [
         {"step": 1, "x": 0.5},

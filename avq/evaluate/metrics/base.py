@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import jax
@@ -23,7 +23,9 @@ class About:
         image_size: side of the square images, pixels.
         pixel_std, pixel_variance: of the training pixels in [-1, 1].
         codebook_sizes: number of codes by level, finest first.
-        bits_per_pixel: of all levels' codes, without entropy coding.
+        bits_per_pixel: of the codes that decoding reads, without entropy coding.
+        codebooks: vectors [k, d] of each level's codes, finest first, on the host; known to
+            `Metric.summary` alone.
     """
 
     image_size: int
@@ -31,6 +33,7 @@ class About:
     pixel_variance: float
     codebook_sizes: tuple[int, ...]
     bits_per_pixel: float
+    codebooks: tuple[Float[np.ndarray, "_k _d"], ...] = field(default=(), compare=False, repr=False)
 
 
 class Metric(ABC, Generic[S]):
@@ -54,7 +57,7 @@ class Metric(ABC, Generic[S]):
         """Sums over the rows of a batch where `mask` is true. Runs inside `jax.jit`.
 
         Args:
-            images: reconstructions, clipped to [-1, 1].
+            images: reconstructions in [-1, 1], rounded to the 256 levels of a picture.
             targets: originals in [-1, 1].
             codes: by level, finest first.
             mask: false for padding and unreadable images, whose rows hold arbitrary values.

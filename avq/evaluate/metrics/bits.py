@@ -10,7 +10,9 @@ from avq.evaluate.metrics.base import About, Metric, Value
 class BitsPerPixel(Metric[tuple[()]]):
     """Bits of the codes over pixels; the same for every image of a size, so there are no sums."""
 
-    meaning: Mapping[str, str] = {"bits_per_pixel": "of all levels' codes, without entropy coding"}
+    meaning: Mapping[str, str] = {
+        "bits_per_pixel": "of the codes that decoding reads, without entropy coding"
+    }
 
     def batch(
         self,

@@ -107,8 +107,8 @@ class Quantizer(nn.Module, ABC):
 class VectorQuantizer(Quantizer):
     """Base of quantisers that choose the nearest vector of a table of `codebook_size` codes."""
 
-    codebook_size: int = setting(1024, "codes in the codebook of each level", low=1)
-    code_dim: int = setting(256, "channels of a latent and of a code", low=1)
+    codebook_size: int = setting(1024, "codes in the codebook of each level", low=1, high=2**24)
+    code_dim: int = setting(256, "channels of a latent and of a code", low=1, high=2**16)
     commitment: float = setting(
         0.25, "weight beta of |z - sg(e)|^2, which keeps the encoder near its codes", low=0
     )
@@ -134,8 +134,8 @@ def uniform_codes(key: Array, shape: tuple[int, int]) -> Float[Array, "k d"]:
 def straight_through(
     z: Float[Array, "b h w d"], vectors: Float[Array, "b h w d"]
 ) -> Float[Array, "b h w d"]:
-    """Value of `vectors` with the gradient of `z`."""
-    return z + lax.stop_gradient(vectors - z)
+    """Value of `vectors`, to the last bit, with the gradient of `z`."""
+    return lax.stop_gradient(vectors) + (z - lax.stop_gradient(z))
 
 
 def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:

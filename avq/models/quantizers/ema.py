@@ -38,7 +38,10 @@ class EMAQuantizer(VectorQuantizer):
 
     codebook_decay: float = setting(0.99, "decay of the codebook's moving averages", low=0, high=1)
     revive_below: float = setting(
-        0.03, "share of the mean use below which a code is dead and replaced; 0: never", low=0
+        0.03,
+        "share of the mean use below which a code is dead and replaced; 0: never",
+        low=0,
+        high=1,
     )
 
     def setup(self) -> None:
@@ -76,8 +79,8 @@ class EMAQuantizer(VectorQuantizer):
         return Quantized(straight_through(z, chosen) if train else chosen, codes, loss, statistics)
 
     def update(self, statistics: CodebookStatistics) -> None:
-        """Moves the averages by a batch, replaces dead codes and sets the codebook to the means of
-        the latents that chose each code.
+        """Moves the averages by a batch, replaces dead codes and sets the codes that were chosen or
+        replaced to the means of the latents that chose them. The others keep their vectors.
         """
         assert statistics.sums is not None
         assert statistics.candidates is not None
@@ -92,7 +95,8 @@ class EMAQuantizer(VectorQuantizer):
         total = counts.sum()
         smoothed = (counts + EPSILON) / (total + self.codebook_size * EPSILON) * total
         self.counts.value, self.sums.value = counts, sums
-        self.table.value = sums / smoothed[:, None]
+        moved = (statistics.counts > 0) | dead
+        self.table.value = jnp.where(moved[:, None], sums / smoothed[:, None], self.table.value)
 
     def _fill_if_empty(self, candidates: Float[Array, "k d"], mean_use: float) -> None:
         empty = self.counts.value.sum() == 0

@@ -17,19 +17,25 @@ def nearest_code(z: Float[Array, "n d"], codebook: Float[Array, "k d"]) -> Int[A
     """Index of the code at the least squared distance; the lowest index wins a tie.
 
     Codes are compared by `|e|^2 - 2 z.e`, in float32: the distance without `|z|^2`, which is the
-    same for all of them. Never holds more than a block of tokens by a block of codes.
+    same for all of them. An offset that latents and codes share would leave that difference without
+    digits, so the first code is subtracted from both. Never holds more than a block of tokens by a
+    block of codes.
     """
     (n, d), k = z.shape, len(codebook)
-    squares = jnp.sum(codebook**2, axis=1)
+    origin = codebook[:1]
+    z = z - origin
+    squares = jnp.sum((codebook - origin) ** 2, axis=1)
     if n * k <= TOKEN_BLOCK * CODE_BLOCK:
-        return _nearest(z, codebook, squares)[1]
+        return _nearest(z, codebook - origin, squares)[1]
     tokens, codes = min(n, TOKEN_BLOCK), min(k, CODE_BLOCK)
     codebook = _padded(codebook, codes).reshape(-1, codes, d)
     squares = _padded(squares, codes, jnp.inf).reshape(-1, codes)  # padding is never nearest
     starts = codes * jnp.arange(len(codebook), dtype=jnp.int32)
 
     def of_block(z: Float[Array, "n d"]) -> Int[Array, "n"]:
-        scores, nearest = lax.map(lambda block: _nearest(z, *block), (codebook, squares))
+        scores, nearest = lax.map(
+            lambda block: _nearest(z, block[0] - origin, block[1]), (codebook, squares)
+        )
         return _least(scores, nearest + starts[:, None], axis=0)[1]
 
     nearest: Array = lax.map(of_block, _padded(z, tokens).reshape(-1, tokens, d))

@@ -7,7 +7,12 @@ from avq.evaluate.metrics import About
 
 SIZES = (6, 4)
 ABOUT = About(
-    image_size=16, pixel_std=0.5, pixel_variance=0.25, codebook_sizes=SIZES, bits_per_pixel=1.5
+    image_size=16,
+    pixel_std=0.5,
+    pixel_variance=0.25,
+    codebook_sizes=SIZES,
+    bits_per_pixel=1.5,
+    codebooks=tuple(np.random.default_rng(9).normal(size=(k, 3)) for k in SIZES),
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avq.evaluate.metrics import merge
-from avq.evaluate.metrics.code_use import CodeUse, perplexity, usage
+from avq.evaluate.metrics.code_use import CodeUse, effective_rank, perplexity, usage
 
 from .metric_helpers import ABOUT, SIZES, pictures, sums
 
@@ -62,3 +62,30 @@ def test_perplexity_is_the_exponential_of_the_entropy(counts, expected):
 @pytest.mark.parametrize(("counts", "expected"), [([0, 7, 0, 1], 0.5), ([1, 2], 1.0), ([0], 0.0)])
 def test_usage_is_the_share_of_codes_chosen_at_least_once(counts, expected):
     assert usage(np.array(counts)) == expected
+
+
+def test_usage_is_of_the_codes_that_so_few_choices_could_use():
+    assert usage(np.array([1, 1, 1, 1] + [0] * 60)) == 1.0
+    assert usage(np.array([2, 1, 1, 0] + [0] * 60)) == 0.75
+    assert usage(np.array([90, 6, 4, 0])) == 0.75
+
+
+def test_effective_rank_is_that_of_the_covariance_of_the_chosen_vectors():
+    rng = np.random.default_rng(0)
+    codebook = rng.normal(size=(20, 5)) * [4, 2, 1, 0.5, 0]
+    chosen = rng.integers(0, 12, 400)  # eight codes are not in use
+    spectrum = np.linalg.eigvalsh(np.cov(codebook[chosen], rowvar=False, bias=True))
+    shares = spectrum[spectrum > 1e-9] / spectrum.sum()
+    assert len(shares) == 4
+    expected = np.exp(-np.sum(shares * np.log(shares)))
+    actual = effective_rank(np.bincount(chosen, minlength=20), codebook)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_codes_on_a_line_have_rank_one_however_many_are_used():
+    line = np.linspace(-3, 7, 50)[:, None] * np.ones(8) + 100
+    np.testing.assert_allclose(effective_rank(np.arange(1, 51), line), 1, rtol=1e-6)
+
+
+def test_one_code_has_no_direction():
+    assert effective_rank(np.array([0, 9, 0]), np.eye(3)) == 0

@@ -38,7 +38,9 @@ def ema_by_numpy(state, z, decay):
     counts = decay * state["counts"] + (1 - decay) * counts
     sums = decay * state["sums"] + (1 - decay) * sums
     smoothed = (counts + EPSILON) / (counts.sum() + K * EPSILON) * counts.sum()
-    return {"counts": counts, "sums": sums, "embedding": sums / smoothed[:, None]}
+    chosen = np.isin(np.arange(K), codes)[:, None]
+    table = np.where(chosen, sums / smoothed[:, None], state["embedding"])
+    return {"counts": counts, "sums": sums, "embedding": table}
 
 
 def test_moving_averages_are_numpys_over_several_steps(key):
@@ -120,6 +122,17 @@ def test_dead_code_is_revived_from_the_batch_and_live_codes_are_not_touched(key)
     chex.assert_trees_all_close(state["counts"][5], jnp.float32(fresh), rtol=1e-6)
     expected = np.float32(fresh) * np.asarray(state["embedding"][5])
     chex.assert_trees_all_close(state["sums"][5], expected, rtol=1e-3)
+
+
+def test_code_that_nothing_chooses_keeps_its_vector_where_none_is_revived(key):
+    quantizer = tiny(codebook_decay=0.01, revive_below=0.0)
+    table = np.concatenate([normal(K - 1, D, seed=1), normal(1, D, mean=50.0)])  # one out of reach
+    variables = consistent_state(np.ones(K), table)
+    for step in range(30):  # its count falls to 0 in float32
+        _, state = train_ema(quantizer, variables, normal(2, 2, 3, D, seed=step), key)
+        variables = {"codebook": state}
+    assert state["counts"][-1] == 0
+    chex.assert_trees_all_equal(state["embedding"][-1], jnp.asarray(table[-1], jnp.float32))
 
 
 def test_revived_codes_follow_the_key():

@@ -39,6 +39,16 @@ def test_nearest_code_is_brute_force_in_float64(n, k):
     chex.assert_trees_all_equal(jax.jit(nearest_code)(z, table), codes)
 
 
+@pytest.mark.parametrize("offset", [1000.0, 3000.0])
+@BLOCKS
+@pytest.mark.usefixtures("small_blocks")
+def test_offset_that_latents_and_codes_share_changes_no_code(offset):
+    z, table = normal(40, 256, mean=offset), normal(30, 256, seed=1, mean=offset)
+    expected = nearest_by_brute_force(z, table)
+    assert len(np.unique(expected)) > 5
+    np.testing.assert_array_equal(nearest_code(z, table), expected)
+
+
 @BLOCKS
 @pytest.mark.usefixtures("small_blocks")
 def test_lowest_index_wins_a_tie_wherever_the_others_are():
