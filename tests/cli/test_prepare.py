@@ -23,6 +23,8 @@ def test_prepare_prints_counts_and_how_to_train_on_it(prepared):
     assert (about["size"], about["seed"]) == (16, 1967)
     assert "16 training and 4 test images of 16 pixels, 0 left out" in result.output
     assert f"--config.data.path={target}" in result.output
+    assert "split: folders train/ and test/" in result.output
+    assert about["split_rule"] == "folders train/ and test/"
 
 
 def test_prepare_again_does_nothing_and_prints_the_same(prepared, invoke, image_folder):
