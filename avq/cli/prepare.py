@@ -43,6 +43,7 @@ def prepare(
     ] = 0.01,
 ) -> None:
     """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
+    from avq.data.dataset import in_words
     from avq.data.prepare import prepare
 
     try:
@@ -65,6 +66,8 @@ def prepare(
         raise typer.Exit(128 + signal.SIGINT) from None
     for entry in about["rejected"]:
         print(f"left out {entry['name']}: {entry['reason']}", file=sys.stderr)
+    if about["unused"]:
+        print(f"not used: {in_words(about['unused'])}", file=sys.stderr)
     counts = about["counts"]
     print(
         f"{target}: {counts['train']} training and {counts['test']} test images of {size} pixels, "

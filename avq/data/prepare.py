@@ -29,7 +29,7 @@ from avq.data.records import Rejected, Result, record_reader
 from avq.data.sources import Source, open_source
 from avq.data.sources.base import name_hashes
 from avq.data.sources.prepared import DESCRIPTION, UNFINISHED
-from avq.data.split import split_rows
+from avq.data.split import other_files, split_rows
 from avq.errors import InputError
 from avq.json_files import read_json, write_json
 from avq.lock import locked
@@ -92,6 +92,8 @@ def prepare(
     """
     source = open_source(path, white_level)
     parts = split_rows(source, split, seed, random=random_split)
+    if not len(parts.rows["train"]):
+        raise InputError(f"{path!r} has no images to train on ({parts.rule}). Give others.")
     settings = {
         "size": size,
         "seed": seed,
@@ -121,7 +123,8 @@ def prepare(
                 rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
                 require_few(rejected, len(source), max_rejected)
                 finished.append((shard, note))
-        description = settings | {"unused": parts.unused} | _summary(source, size, finished)
+        unused = parts.unused | other_files(source)
+        description = settings | {"unused": unused} | _summary(source, size, finished)
         write_json(target / DESCRIPTION, description)
         shutil.rmtree(notes)
     return description

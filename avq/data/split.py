@@ -85,10 +85,11 @@ def open_splits(data: Data, *, older: bool = False) -> Splits:
     except InputError as error:
         raise InputError(f"data.path: {error}") from error
     train, test = (Subset(opened, split.rows[part]) for part in ("train", "test"))
-    return Splits(train, test, split.rule, split.unused | _other_files(opened))
+    return Splits(train, test, split.rule, split.unused | other_files(opened))
 
 
-def _other_files(source: Source) -> dict[str, int]:
+def other_files(source: Source) -> dict[str, int]:
+    """Number of files beside the images of a folder or zip, by suffix: the most frequent ones."""
     if not isinstance(source, Files):
         return {}
     listed = source.others.most_common(SUFFIXES_LISTED)
