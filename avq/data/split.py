@@ -15,8 +15,8 @@ from avq.data.sources.files import Files
 from avq.errors import InputError
 
 KINDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("train", "training", "trainset", "trainval"), "train"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "validation"),
 }
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")

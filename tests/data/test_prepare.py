@@ -253,9 +253,20 @@ def change(**values):
     return write
 
 
+def cut_the_description(folder, about):
+    path = folder / "dataset.json"
+    path.write_text(path.read_text()[:-9])
+
+
+def empty_the_description(folder, about):
+    (folder / "dataset.json").write_text("[]")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (cut_the_description, "dataset.json is damaged"),
+        (empty_the_description, "dataset.json is damaged"),
         (lose_a_shard, "train-00000-of-00005.array_record is missing"),
         (cut_a_shard, "train-00002-of-00005.array_record' is no whole ArrayRecord file"),
         (exchange_two_shards, "has 1 images, and dataset.json says 4"),
@@ -265,7 +276,18 @@ def change(**values):
         (change(name_hashes={"train": "", "test": ""}), "dataset.json is damaged"),
         (change(name_hashes={"train": 3}), "dataset.json is damaged"),
     ],
-    ids=["lost", "cut", "exchanged", "counts", "no counts", "size", "hashes", "no text"],
+    ids=[
+        "text cut",
+        "empty",
+        "lost",
+        "cut",
+        "exchanged",
+        "counts",
+        "no counts",
+        "size",
+        "hashes",
+        "no text",
+    ],
 )
 def test_damaged_folder_is_refused_in_one_line_before_anything_is_read(
     folder, tmp_path, damage, message
@@ -275,6 +297,11 @@ def test_damaged_folder_is_refused_in_one_line_before_anything_is_read(
     with pytest.raises(InputError, match=message) as error:
         open_source(str(target))
     assert "\n" not in str(error.value)
+
+
+def test_dataset_json_of_another_kind_beside_images_is_left_alone(folder):
+    (folder / "dataset.json").write_text("words")
+    assert len(open_source(str(folder))) == 23
 
 
 def test_prepared_images_are_known_by_the_names_of_their_sources(folder, tmp_path):

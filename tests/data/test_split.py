@@ -97,6 +97,8 @@ def test_whole_shares_leave_a_side_empty():
         (["trainA/a", "trainB/b"], ["testA/c", "testB/d"], []),
         (["test/train/a"], ["test/test/b"], []),
         (["train/x/a"], ["eval/x/b"], []),
+        (["set/trainval/a"], ["set/test/b"], []),
+        (["MyTrainSet/a"], ["MyTestSet/b"], []),
     ],
 )
 def test_names_of_a_split_are_the_split_at_any_level_and_spelling(train, test, others):

@@ -21,18 +21,24 @@ def prepared(path: str) -> Mapping[str, Any] | None:
     """Reads the description of a prepared folder; None for any other path.
 
     Raises:
-        InputError: for a folder that is not finished.
+        InputError: for a folder that is not finished, or of shards beside a damaged description.
     """
     if not os.path.isdir(path):
         return None
     folder = Path(path)
     if (folder / UNFINISHED).exists():
         raise InputError(f"{path!r} is not finished. Run the same avq prepare again; it resumes.")
+    if not (folder / DESCRIPTION).is_file():
+        return None
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
     except (OSError, ValueError):
-        return None
-    return description if isinstance(description, dict) and "shards" in description else None
+        description = None
+    if isinstance(description, dict) and "shards" in description:
+        return description
+    if any(folder.glob("*.array_record")):
+        raise InputError(f"{path!r}: {DESCRIPTION} is damaged (names no shards). {AGAIN}")
+    return None
 
 
 class Prepared(ArrayRecords):
