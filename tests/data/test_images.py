@@ -124,6 +124,12 @@ def test_white_level_is_white(channels):
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
+def test_white_level_is_not_that_of_transparency():
+    values = np.array([[[4095, 4095, 0, 65535 // 3]]], np.uint16)
+    image = decode(sixteen_bit_png(values), white_level=4095)
+    np.testing.assert_array_equal(image, [[[255, 255, 170]]])  # two thirds of white shine through
+
+
 def test_white_level_of_wider_pixels_and_not_of_eight_bits():
     wide = encoded(Image.fromarray(np.array([[0, 1 << 19, 1 << 20]], np.int32)), "tiff")
     assert decode(wide, white_level=1 << 20)[0, :, 0].tolist() == [0, 128, 255]

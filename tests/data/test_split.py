@@ -98,6 +98,7 @@ def test_whole_shares_leave_a_side_empty():
         (["test/train/a"], ["test/test/b"], []),
         (["train/x/a"], ["eval/x/b"], []),
         (["set/trainval/a"], ["set/test/b"], []),
+        (["train2017/a"], ["val2017/b"], ["test2014/c"]),
         (["MyTrainSet/a"], ["MyTestSet/b"], []),
     ],
 )
