@@ -1,7 +1,9 @@
-"""JSON on disk."""
+"""Files that are replaced in one step, and JSON on disk."""
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,35 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replaces a JSON file in one step, so that it is never seen half-written."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(new, path)
+    """Replaces a JSON file in one step."""
+    with replaced(path) as new:
+        new.write_text(json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A path beside a file, which replaces it in one step at the end, so that the file is never
+    seen half-written. A link or a device, such as /dev/stdout, is written to as it is.
+    """
+    new = _beside(path)
+    yield new
+    if new != path:
+        os.replace(new, path)
+
+
+def probe(path: Path) -> None:
+    """Tries whether `replaced` can write a file; leaves no trace.
+
+    Raises:
+        OSError: when it cannot.
+    """
+    new = _beside(path)
+    with new.open("ab"):
+        pass
+    if new != path:
+        new.unlink()
+
+
+def _beside(path: Path) -> Path:
+    special = path.is_symlink() or (path.exists() and not path.is_file())
+    return path if special else path.with_name(path.name + ".new")

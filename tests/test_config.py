@@ -183,8 +183,8 @@ def test_what_may_change_on_resume_is_how_long_a_run_goes_and_what_is_written():
     free = config.free_on_resume(tasks.TASKS["autoencoder"].sections())
     assert sorted(free) == [
         *("checkpoint.every", "checkpoint.keep", "checkpoint.keep_best", "data.max_rejected"),
-        *("data.workers", "optim.skip_nonfinite", "parallel.devices", "train.eval_every"),
-        *("train.log_every", "train.steps"),
+        *("data.path", "data.workers", "optim.skip_nonfinite", "parallel.devices"),
+        *("train.eval_every", "train.log_every", "train.steps"),
     ]
     saved = config.flatten({"seed": 0, **dict.fromkeys(free, 1)})
     config.require_same(saved, saved | dict.fromkeys(free, 2), free, "runs/a")

@@ -10,10 +10,13 @@ import chex
 import jax
 import numpy as np
 import pytest
+import skimage.data
 
 from avq import tasks
 from avq.checkpoint import Checkpoints
 from avq.config import FORMAT, flatten
+from avq.data.sources.photographs import TEST_PHOTOGRAPHS, Photographs
+from avq.data.views import SquareView
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, open_test_images
 from avq.parallel import make_mesh
@@ -55,6 +58,19 @@ def older(tmp_path):
     with zipfile.ZipFile(Path(__file__).parent / "runs" / "format1.zip") as archive:
         archive.extractall(tmp_path / "run")
     return tmp_path / "run"
+
+
+class Recoloured(Photographs):
+    """Test squares of the photographs as the first versions drew them, half of them in changed
+    colours.
+    """
+
+    def __init__(self):
+        super().__init__("test", 16)
+        view, rng = SquareView(16, augment=True), np.random.default_rng(1967)
+        whole = [getattr(skimage.data, name.split(".")[0])() for name in TEST_PHOTOGRAPHS]
+        colours = [np.stack([image] * 3, -1) if image.ndim == 2 else image for image in whole]
+        self._images = [view(colours[i % 4], rng) for i in range(512)]
 
 
 def rewrite(run, change):
@@ -104,6 +120,7 @@ def test_older_run_evaluates_to_what_it_recorded(older):
     recorded = [json.loads(line) for line in (older / "metrics.jsonl").read_text().splitlines()]
     trained = load_model(older)
     images, summary = open_test_images(trained, "", "test")
+    images.source = Recoloured()
     measures = Evaluator(trained.model, make_mesh(1)).evaluate(
         trained.variables, images, summary, 32
     )

@@ -12,6 +12,7 @@ import typer
 
 from avq import __version__
 from avq.errors import InputError
+from avq.json_files import probe
 
 app = typer.Typer(
     help="Discrete image autoencoders: describe, evaluate, prepare data, measure speed.",
@@ -71,11 +72,19 @@ def verb(
     return add
 
 
-def require_folders(*files: Path | None) -> None:
-    """Refuses files to write whose folder is missing, before the work that would fill them."""
+def require_writable(*files: Path | None) -> None:
+    """Refuses files that cannot be written, before the work that would fill them."""
     for file in filter(None, files):
         if not file.parent.is_dir():
             raise InputError(f"{file}: there is no folder {str(file.parent)!r}. Make it first.")
+        if file.is_dir():
+            raise InputError(f"{file} is a folder. Give a file.")
+        try:
+            probe(file)
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be written ({error.strerror}). Give another."
+            ) from error
 
 
 @contextmanager

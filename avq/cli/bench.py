@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import ConfigArguments, require_folders, verb
+from avq.cli.app import ConfigArguments, require_writable, verb
 
 
 @verb(
@@ -30,7 +30,7 @@ def bench(
     from avq.bench import as_table, bench
     from avq.config import as_flags
 
-    require_folders(json_file)
+    require_writable(json_file)
     loaded = tasks.load(as_flags(config))
     cpu.keep_memory()
     measures = bench(loaded, runs, lambda stage: print(f"{stage} ...", file=sys.stderr))

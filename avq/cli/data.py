@@ -1,12 +1,11 @@
 """`avq data`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from avq.cli.app import progress, require_folders, verb
+from avq.cli.app import progress, require_writable, verb
 
 
 @verb(
@@ -19,22 +18,32 @@ from avq.cli.app import progress, require_folders, verb
 def data(
     path: Annotated[str, typer.Argument(metavar="PATH", help="As --config.data.path takes it.")],
     size: Annotated[int, typer.Option(min=1, help="Side of the squares measured.")] = 256,
+    random_split: Annotated[
+        bool, typer.Option("--random-split", help="As --config.data.random_split.")
+    ] = False,
+    white_level: Annotated[
+        int, typer.Option(min=0, help="As --config.data.white_level takes it.")
+    ] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here (.png).")] = None,
 ) -> None:
-    """Reads every image once: counts, sizes, pixel statistics, unreadable files."""
+    """Reads every image once: counts, split, sizes, pixel statistics, unreadable files."""
     from PIL import Image
 
+    from avq.data.settings import Data
     from avq.data.survey import survey
+    from avq.json_files import replaced, write_json
 
-    require_folders(json_file, sheet)
+    require_writable(json_file, sheet)
+    images = Data(path=path, image_size=size, random_split=random_split, white_level=white_level)
     with progress() as (on_total, on_images):
-        results = survey(path, size, on_total, on_images)
+        results = survey(images, on_total, on_images)
     print(results.as_text())
     if json_file:
-        json_file.write_text(json.dumps(results.to_json(), indent=2) + "\n")
+        write_json(json_file, results.to_json())
     if sheet:
-        Image.fromarray(results.sheet).save(sheet, "png")
+        with replaced(sheet) as file:
+            Image.fromarray(results.sheet).save(file, "png")
         print(f"contact sheet: {sheet}")

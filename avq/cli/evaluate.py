@@ -1,13 +1,12 @@
 """`avq eval`."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from avq.cli.app import require_folders, verb
+from avq.cli.app import require_writable, verb
 
 
 @verb(
@@ -38,12 +37,13 @@ def evaluate(
     from tqdm import tqdm
 
     from avq import cpu, parallel
-    from avq.evaluate.evaluation import Evaluator, open_test_images, samples
+    from avq.evaluate.evaluation import Evaluator, open_test_images, samples, trained_on
     from avq.evaluate.metrics import meanings
+    from avq.json_files import replaced, write_json
     from avq.report.page import page, shown
     from avq.trained import load_model
 
-    require_folders(json_file, report_file)
+    require_writable(json_file, report_file)
     cpu.keep_memory()
     trained = load_model(run, step)
     images, summary = open_test_images(trained, data, split)
@@ -53,12 +53,18 @@ def evaluate(
     with tqdm(total=len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
         measures = evaluator.evaluate(trained.variables, images, summary, rows, bar.update)
     where = data or trained.config["data"]["path"]
-    values = measures | {"step": trained.step, "split": split, "data": where}
+    values = measures | {
+        "trained_on": trained_on(images, summary, where, trained.config["data"]["path"]),
+        "step": trained.step,
+        "split": split,
+        "data": where,
+    }
     print("\n".join(f"{name:<16}{shown(value)}" for name, value in values.items()))
     if json_file:
-        json_file.write_text(json.dumps(values, indent=2) + "\n")
+        write_json(json_file, values)
     if report_file:
         picture = evaluator.grid(trained.variables, samples(images, summary.size))
         text = page(str(run), values, meanings(), picture, trained.config)
-        report_file.write_text(text, encoding="utf-8")
+        with replaced(report_file) as file:
+            file.write_text(text, encoding="utf-8")
         print(f"report: {report_file}")

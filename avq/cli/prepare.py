@@ -29,6 +29,12 @@ def prepare(
         typer.Option(min=0, max=1, help="Share that trains, where SRC has no train/ and test/."),
     ] = 0.8,
     seed: Annotated[int, typer.Option(min=0, help="Of the random split.")] = 1967,
+    random_split: Annotated[
+        bool, typer.Option("--random-split", help="As --config.data.random_split.")
+    ] = False,
+    white_level: Annotated[
+        int, typer.Option(min=0, help="As --config.data.white_level takes it.")
+    ] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
     ] = None,
@@ -37,6 +43,7 @@ def prepare(
     ] = 0.01,
 ) -> None:
     """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
+    from avq.data.dataset import in_words
     from avq.data.prepare import prepare
 
     try:
@@ -47,6 +54,8 @@ def prepare(
                 size=size,
                 split=split,
                 seed=seed,
+                random_split=random_split,
+                white_level=white_level,
                 workers=workers or os.cpu_count() or 1,
                 max_rejected=max_rejected,
                 on_total=on_total,
@@ -57,10 +66,12 @@ def prepare(
         raise typer.Exit(128 + signal.SIGINT) from None
     for entry in about["rejected"]:
         print(f"left out {entry['name']}: {entry['reason']}", file=sys.stderr)
+    if about["unused"]:
+        print(f"not used: {in_words(about['unused'])}", file=sys.stderr)
     counts = about["counts"]
     print(
         f"{target}: {counts['train']} training and {counts['test']} test images of {size} pixels, "
-        f"{len(about['rejected'])} left out, "
+        f"{len(about['rejected'])} left out, split: {about['split_rule']}, "
         f"{about['near_duplicates']['pairs']} pairs nearly equal across the split\n"
         f"train on them with --config.data.path={target}"
     )

@@ -1,24 +1,30 @@
 """Images of a run: training and test set, and their statistics."""
 
 import logging
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from avq.data.images import UnreadableImage
+from avq.data.names import from_text, to_text
 from avq.data.settings import Data
-from avq.data.sources import Source, open_splits
-from avq.data.sources.prepared import prepared
+from avq.data.sources import Source
+from avq.data.sources.base import name_hashes, used_range
+from avq.data.sources.prepared import AGAIN, DESCRIPTION, prepared
+from avq.data.split import OLDER, open_splits
 from avq.data.views import SquareView
 from avq.errors import InputError
 
 log = logging.getLogger("avq")
 
 SAMPLE = 2048  # evenly spaced images that pixel statistics are measured on
+LOOKED_AT, DARK = 64, 1 / 8
 
 
 class ImageSet:
@@ -106,6 +112,9 @@ class Summary:
         size: side of the images, pixels.
         seed: of the split.
         rejected: name and reason of the unreadable images met while measuring the statistics.
+        split_rule: how the images were split, in words.
+        unused: number of images and other files in neither split, by kind.
+        name_hashes: hashes of the images' names by split, see `avq.data.names`.
     """
 
     counts: dict[str, int]
@@ -115,6 +124,9 @@ class Summary:
     size: int
     seed: int
     rejected: list[dict[str, str]] = field(default_factory=list)
+    split_rule: str = OLDER
+    unused: dict[str, int] = field(default_factory=dict)
+    name_hashes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -137,16 +149,32 @@ def open_dataset(data: Data, known: Mapping[str, Any] | None = None) -> Dataset:
         InputError: for a path that is missing or has too few images, or whose images changed since
             `known`.
     """
-    sources = open_splits(data)
-    train, test = (ImageSet(sources[split], data.max_rejected) for split in ("train", "test"))
-    counts = {"train": len(train), "test": len(test)}
-    if known is not None:
-        _require_same_images(known["counts"], counts)
-        return Dataset(train, test, Summary(**known))
+    before = None if known is None else Summary(**known)
+    splits = open_splits(data, older=before is not None and before.split_rule == OLDER)
+    if splits.unused:
+        log.warning("data.path: not used: %s", in_words(splits.unused))
+    train, test = (ImageSet(part, data.max_rejected) for part in (splits.train, splits.test))
+    about: dict[str, Any] = {
+        "counts": {"train": len(train), "test": len(test)},
+        "split_rule": splits.rule,
+        "unused": splits.unused,
+        "name_hashes": {
+            split: to_text(name_hashes(images.source))
+            for split, images in (("train", train), ("test", test))
+        },
+    }
+    if before is not None:
+        _require_same_images(before, about["counts"], about["name_hashes"])
+        return Dataset(train, test, replace(before, **about))
+    return Dataset(train, test, _measured(data, train, test, about))
+
+
+def _measured(data: Data, train: ImageSet, test: ImageSet, about: Mapping[str, Any]) -> Summary:
+    """Summary of a new run, with the statistics of its training pixels."""
     if not len(train) or not len(test):
         raise InputError(
-            f"data.path: {counts['train']} images to train on and {counts['test']} to test on are "
-            "too few. Add images, or folders train/ and test/."
+            f"data.path: {len(train)} images to train on and {len(test)} to test on are too few "
+            f"({about['split_rule']}). Add images, or folders train/ and test/."
         )
     mean, variance = known_statistics(data) or pixel_statistics(train, data.image_size)
     readable = len(train) - len(train.rejected)
@@ -155,11 +183,52 @@ def open_dataset(data: Data, known: Mapping[str, Any] | None = None) -> Dataset:
             f"data.path: {readable} readable training images are fewer than "
             f"data.batch_size={data.batch_size}. Add images or lower data.batch_size."
         )
-    rejected = [{"name": name, "reason": reason} for name, reason in train.rejected.items()]
-    summary = Summary(
-        counts, mean, variance**0.5, variance, data.image_size, data.split_seed, rejected
+    if dark := dark_images(train.source, data.white_level):
+        log.warning("data.path: %s", dark)
+    return Summary(
+        pixel_mean=mean,
+        pixel_std=variance**0.5,
+        pixel_variance=variance,
+        size=data.image_size,
+        seed=data.split_seed,
+        rejected=[{"name": name, "reason": reason} for name, reason in train.rejected.items()],
+        **about,
     )
-    return Dataset(train, test, summary)
+
+
+def dark_images(source: Source, white_level: int) -> str | None:
+    """Warning for a set whose images of more than eight bits a channel all stay under an eighth of
+    their type's range, such as 12-bit values in 16-bit files; None where none is needed. Looks at
+    64 evenly spaced images.
+    """
+    if white_level:
+        return None
+    shares = []
+    for row in evenly(len(source), LOOKED_AT):
+        with suppress(UnreadableImage):
+            share = used_range(source, row)
+            if share is not None and share >= DARK:
+                return None
+            shares.append(share)
+    dark = [share for share in shares if share is not None]
+    if not dark:
+        return None
+    return (
+        f"{len(dark)} of {len(shares)} images looked at have more than eight bits a channel and "
+        f"use at most {100 * max(dark):.2g} % of their range, so that they come out dark. Give the "
+        "value that is white in them, such as 4095, as data.white_level (--white-level)."
+    )
+
+
+def evenly(total: int, wanted: int) -> list[int]:
+    """Up to `wanted` evenly spaced of `total` rows."""
+    rows: list[int] = np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()
+    return rows
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Counts by kind in words: '3 .heic files, 20 validation'."""
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 def known_statistics(data: Data) -> tuple[float, float] | None:
@@ -172,20 +241,20 @@ def known_statistics(data: Data) -> tuple[float, float] | None:
     description = prepared(data.path)
     if description is None or description.get("size") != data.image_size:
         return None
-    try:
-        return float(description["pixel_mean"]), float(description["pixel_variance"])
-    except (KeyError, TypeError, ValueError) as error:
+    values: list[Any] = [description.get(name) for name in ("pixel_mean", "pixel_variance")]
+    if not all(isinstance(value, float) and math.isfinite(value) for value in values):
         raise InputError(
-            f"data.path: {data.path!r}: dataset.json is damaged ({error!r}). Run avq prepare "
-            "again, into another folder."
-        ) from error
+            f"data.path: {data.path!r}: {DESCRIPTION} is damaged (pixel_mean and pixel_variance "
+            f"are {values}). {AGAIN}"
+        )
+    return values[0], values[1]
 
 
 def pixel_statistics(images: ImageSet, size: int) -> tuple[float, float]:
     """Mean and variance of the pixels in [-1, 1], all channels together, over at most 2,048 images,
     or over 2,048 augmented squares where the source asks for them.
     """
-    rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).round().astype(int)
+    rows: Any = evenly(len(images), SAMPLE)
     if images.source.augment:
         rows = np.arange(SAMPLE) % len(images)
 
@@ -199,9 +268,18 @@ def pixel_statistics(images: ImageSet, size: int) -> tuple[float, float]:
     return float(first), float(second - first**2)
 
 
-def _require_same_images(before: Mapping[str, int], now: Mapping[str, int]) -> None:
-    if dict(before) != dict(now):
-        raise InputError(
-            f"data.path: the run began with {dict(before)} images and there are {dict(now)} now. "
-            "Restore the images, or start in another --workdir."
-        )
+def _require_same_images(
+    before: Summary, counts: Mapping[str, int], hashes: Mapping[str, str]
+) -> None:
+    """Refuses images that are not those of the run; of an older run only their number is known."""
+    if before.name_hashes == hashes or (not before.name_hashes and before.counts == counts):
+        return
+    changes = [f"there were {before.counts} and there are {dict(counts)}"]
+    for split, text in before.name_hashes.items():
+        then, now = from_text(text), from_text(hashes[split])
+        added, removed = len(np.setdiff1d(now, then)), len(np.setdiff1d(then, now))
+        changes.append(f"{split}: {added} added, {removed} removed")
+    raise InputError(
+        f"data.path: the images changed since the run began: {'; '.join(changes)}. Restore them, "
+        "or start in another --workdir (avq eval --data measures them as they are)."
+    )

@@ -24,9 +24,12 @@ from avq import lock
 from avq.data.dataset import require_few
 from avq.data.duplicates import near_duplicates
 from avq.data.images import UnreadableImage
+from avq.data.names import to_text
 from avq.data.records import Rejected, Result, record_reader
-from avq.data.sources import Source, open_source, split_rows
+from avq.data.sources import Source, open_source
+from avq.data.sources.base import name_hashes
 from avq.data.sources.prepared import DESCRIPTION, UNFINISHED
+from avq.data.split import other_files, split_rows
 from avq.errors import InputError
 from avq.json_files import read_json, write_json
 from avq.lock import locked
@@ -61,6 +64,8 @@ def prepare(
     size: int,
     split: float = 0.8,
     seed: int = 1967,
+    random_split: bool = False,
+    white_level: int = 0,
     workers: int = 1,
     max_rejected: float = 0.01,
     on_total: Callable[[int], object] = lambda total: None,
@@ -74,6 +79,8 @@ def prepare(
         size: side of the squares, pixels.
         split: share for training where the images have no split of their own.
         seed: of that split.
+        random_split: whether to draw a split whatever the names of folders.
+        white_level: value that is white in images of more than eight bits a channel.
         workers: processes that decode and resize.
         max_rejected: share of unreadable images above which to stop.
         on_total: called with the number of images before the first is read.
@@ -83,15 +90,25 @@ def prepare(
         InputError: for a source that cannot be opened or has too many unreadable images, a folder
             that holds something else or is being filled by another process, or a full disk.
     """
-    source = open_source(path)
-    settings = {"size": size, "seed": seed, "split": split, "source": _fingerprint(source)}
+    source = open_source(path, white_level)
+    parts = split_rows(source, split, seed, random=random_split)
+    if not len(parts.rows["train"]):
+        raise InputError(f"{path!r} has no images to train on ({parts.rule}). Give others.")
+    settings = {
+        "size": size,
+        "seed": seed,
+        "split": split,
+        "split_rule": parts.rule,
+        "white_level": white_level,
+        "source": _fingerprint(source),
+    }
     notes = target / UNFINISHED
     if description := _finished(target, settings):
         shutil.rmtree(notes, ignore_errors=True)  # left by a process killed while it removed them
         return description
     with locked(notes), _writable(target):
         write_json(notes / SETTINGS, settings)
-        shards = _shards(split_rows(source, split, seed), size)
+        shards = _shards(parts.rows, size)
         on_total(len(source))
         rejected: dict[str, str] = {}
         finished = []
@@ -106,7 +123,8 @@ def prepare(
                 rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
                 require_few(rejected, len(source), max_rejected)
                 finished.append((shard, note))
-        description = settings | _summary(size, finished)
+        unused = parts.unused | other_files(source)
+        description = settings | {"unused": unused} | _summary(source, size, finished)
         write_json(target / DESCRIPTION, description)
         shutil.rmtree(notes)
     return description
@@ -209,18 +227,23 @@ def _write(
     return {"names": names, "hashes": hashes, "rejected": rejected, "sums": sums.tolist()}
 
 
-def _summary(size: int, finished: list[tuple[Shard, JSON]]) -> JSON:
+def _summary(source: Source, size: int, finished: list[tuple[Shard, JSON]]) -> JSON:
     notes = {
         split: [note for shard, note in finished if shard.split == split]
         for split in ("train", "test")
     }
     names = {split: _joined(notes[split], "names") for split in notes}
     hashes = {split: np.array(_joined(notes[split], "hashes"), np.uint64) for split in notes}
+    known = dict(zip(map(source.name, range(len(source))), name_hashes(source), strict=True))
     pairs = near_duplicates(hashes["train"], hashes["test"])
     return {
         "counts": {split: len(images) for split, images in names.items()},
         **_statistics(notes["train"], size),
         "shards": [{"file": shard.file, "images": len(note["names"])} for shard, note in finished],
+        "name_hashes": {
+            split: to_text(np.array([known[name] for name in of_split], np.uint64))
+            for split, of_split in names.items()
+        },
         "rejected": _joined([note for _, note in finished], "rejected"),
         "near_duplicates": {
             "pairs": len(pairs),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from avq.settings import MAX_UINT32, setting
+from avq.settings import MAX_INT32, MAX_UINT32, setting
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,9 @@ class Data:
     path: str = setting(
         "",
         "folder, .zip, .array_record or .parquet file of images, folder of `avq prepare`, or "
-        "'photographs' for the embedded ones",
+        "'photographs' for the embedded ones; a run knows its images by their names, so that the "
+        "folder may move",
+        free=True,
     )
     image_size: int = setting(
         256, "side of the squares, pixels; 11 is SSIM's window", low=11, high=2**14
@@ -22,6 +24,16 @@ class Data:
         0.8, "share for training where the images have no split of their own", low=0, high=1
     )
     split_seed: int = setting(1967, "seed of that split", low=0, high=MAX_UINT32)
+    random_split: bool = setting(
+        False, "draws that split even where names of folders look like a split"
+    )
+    white_level: int = setting(
+        0,
+        "value that is white in images of more than eight bits a channel, such as 4095; 0 takes "
+        "the largest of the file's type",
+        low=0,
+        high=MAX_INT32,
+    )
     flip: bool = setting(True, "mirrors half of the training images")
     min_crop: float = setting(
         1.0,

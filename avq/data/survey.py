@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from avq.data.dataset import dark_images, evenly, in_words
 from avq.data.images import UnreadableImage
 from avq.data.settings import Data
-from avq.data.sources import Source, open_splits
+from avq.data.sources import Source
+from avq.data.split import open_splits
 from avq.data.views import centre_square
 
 TILE, SHEET_COLUMNS, SHEET_ROWS = 96, 10, 6
@@ -30,7 +32,10 @@ class Survey:
         pixel_mean, pixel_std, pixel_variance: of the pixels in [-1, 1] of the training images'
             centre squares.
         size: side of those squares, pixels.
-        sheet: contact sheet of up to 60 images, evenly spaced.
+        split_rule: how the images were split, in words.
+        unused: number of images and other files in neither split, by kind.
+        warning: about images that come out dark, else ''.
+        sheet: contact sheet of 60 images, or all if there are fewer, evenly spaced.
     """
 
     counts: dict[str, int]
@@ -40,6 +45,9 @@ class Survey:
     pixel_std: float
     pixel_variance: float
     size: int
+    split_rule: str
+    unused: dict[str, int]
+    warning: str
     sheet: UInt8[np.ndarray, "H W 3"] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +57,8 @@ class Survey:
     def as_text(self) -> str:
         """Table for a terminal, one unreadable file a line."""
         lines = [f"{count} {split} images" for split, count in self.counts.items()]
+        lines.append(f"split: {self.split_rule}")
+        lines += [f"not used: {in_words(self.unused)}"] if self.unused else []
         lines += [
             f"{side} side: {sizes['least']} to {sizes['most']} pixels, median {sizes['median']:g}"
             for side, sizes in self.sides.items()
@@ -59,37 +69,37 @@ class Survey:
         )
         lines.append(f"{len(self.rejected)} unreadable")
         lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.rejected]
+        lines += [f"warning: {self.warning}"] if self.warning else []
         return "\n".join(lines)
 
 
 def survey(
-    path: str,
-    size: int,
+    data: Data,
     on_total: Callable[[int], object] = lambda total: None,
     on_images: Callable[[int], object] = lambda done: None,
 ) -> Survey:
     """Reads every image of a path.
 
     Args:
-        path: as `data.path` takes it.
-        size: side of the squares that statistics are measured on, pixels.
+        data: path, split, and size of the squares that statistics are measured on.
         on_total: called with the number of images before the first is read.
         on_images: called with the number of images read since the call before.
 
     Raises:
-        InputError: for a path without images.
+        InputError: for a path without images, or whose folders look like a split and are none.
     """
-    splits = open_splits(Data(path=path, image_size=size))
-    on_total(sum(map(len, splits.values())))
-    counts = dict.fromkeys(splits, 0)
+    splits = open_splits(data)
+    sources = {"train": splits.train, "test": splits.test}
+    on_total(sum(map(len, sources.values())))
+    counts = dict.fromkeys(sources, 0)
     sides: list[list[int]] = []
     rejected: list[dict[str, str]] = []
     tiles: list[Square] = []
     moments = np.zeros(2)
-    shown = SHEET_COLUMNS * SHEET_ROWS // len(splits)
-    for split, source in splits.items():
-        kept = set(np.linspace(0, len(source) - 1, shown).round().astype(int).tolist())
-        for row, image in _read_all(source, size):
+    shown = _shown(len(splits.train), len(splits.test))
+    for split, source in sources.items():
+        kept = set(evenly(len(source), shown[split]))
+        for row, image in _read_all(source, data.image_size):
             on_images(1)
             if isinstance(image, UnreadableImage):
                 rejected.append({"name": source.name(row), "reason": str(image)})
@@ -101,6 +111,7 @@ def survey(
                 moments += pixels.mean(), (pixels**2).mean()
             if row in kept:
                 tiles.append(centre_square(image.square, TILE))
+    warnings = (dark_images(source, data.white_level) for source in sources.values())
     mean, square_mean = moments / max(1, counts["train"])
     variance = float(square_mean - mean**2)
     return Survey(
@@ -110,9 +121,19 @@ def survey(
         pixel_mean=float(mean),
         pixel_std=variance**0.5,
         pixel_variance=variance,
-        size=size,
+        size=data.image_size,
+        split_rule=splits.rule,
+        unused=splits.unused,
+        warning=next(filter(None, warnings), ""),
         sheet=_sheet(tiles),
     )
+
+
+def _shown(train: int, test: int) -> dict[str, int]:
+    """Images of each split on the sheet: half of it, and what the other leaves free."""
+    places = SHEET_COLUMNS * SHEET_ROWS
+    of_test = min(test, max(places // 2, places - train))
+    return {"train": places - of_test, "test": of_test}
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Evaluating a model on a set of images, and pictures of its reconstructions."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, UInt8
 
 from avq import cpu, parallel, settings
-from avq.data.dataset import ImageSet, Summary
+from avq.data.dataset import ImageSet, Summary, open_dataset
+from avq.data.names import from_text, hash_names
 from avq.data.pipeline import eval_batches
 from avq.data.settings import Data
-from avq.data.sources import open_source, open_splits
+from avq.data.sources import open_source
+from avq.data.sources.base import name_hashes
+from avq.data.split import open_splits
 from avq.errors import InputError
 from avq.evaluate.metrics import METRICS, About, Value, merge
 from avq.pixels import to_float, to_uint8
@@ -146,7 +150,7 @@ def samples(images: ImageSet, image_size: int, n: int = 8) -> UInt8[np.ndarray, 
 
 
 def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[ImageSet, Summary]:
-    """Images to evaluate a run on, and the summary of those it was trained on.
+    """Opens images to evaluate a run on, and the summary of those it was trained on.
 
     Args:
         trained: the run.
@@ -154,15 +158,54 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Imag
         split: 'train', 'test', or 'all' images of a path.
 
     Raises:
-        InputError: for a path without images, or another split.
+        InputError: for a path without images, another split, or images of the run's own that
+            changed since it began.
     """
     if split not in ("train", "test", "all"):
         raise InputError(f"--split: {split!r} is not one of train, test, all.")
-    summary = Summary(**trained.dataset)
     data = settings.construct(Data, trained.config["data"])
-    if split == "all":
-        if not path:
+    if not path:
+        if split == "all":
             raise InputError("--split all goes with --data. Give a folder or .zip of images.")
-        return ImageSet(open_source(path), data.max_rejected), summary
-    sources = open_splits(replace(data, path=path or data.path))
-    return ImageSet(sources[split], data.max_rejected), summary
+        own = open_dataset(data, trained.dataset)
+        return (own.train if split == "train" else own.test), own.summary
+    summary = Summary(**trained.dataset)
+    if split == "all":
+        return ImageSet(open_source(path, data.white_level), data.max_rejected), summary
+    splits = open_splits(replace(data, path=path))
+    source = splits.train if split == "train" else splits.test
+    if not len(source):
+        raise InputError(f"{path!r} has no {split} images ({splits.rule}). Give --split all.")
+    return ImageSet(source, data.max_rejected), summary
+
+
+def trained_on(images: ImageSet, summary: Summary, path: str, own_path: str) -> int | None:
+    """Counts images that a run was trained on, by their names; None for a run that is so old that
+    its summary holds none.
+
+    Args:
+        images: those measured; the unreadable ones among them are not counted.
+        summary: of the run's images.
+        path: of `images`.
+        own_path: of the run's. Where one of the folders holds the other, names are compared as
+            seen from this one.
+    """
+    if not summary.name_hashes:
+        return None
+    names = [images.source.name(row) for row in range(len(images))]
+    here, own = os.path.realpath(path), os.path.realpath(own_path)
+    hashes = name_hashes(images.source)
+    if here != own and _is_inside(here, own):
+        hashes = hash_names(os.path.relpath(os.path.join(here, name), own) for name in names)
+    readable = np.array([name not in images.rejected for name in names])
+    known = np.isin(hashes, from_text(summary.name_hashes["train"]))
+    return int(np.sum(known & readable))
+
+
+def _is_inside(one: str, other: str) -> bool:
+    """Whether one of two folders, given by absolute paths, holds the other."""
+    return (
+        os.path.isdir(one)
+        and os.path.isdir(other)
+        and os.path.commonpath([one, other]) in (one, other)
+    )

@@ -1,6 +1,7 @@
 """`avq eval` of a run, against figures by other means; and what it refuses."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -24,6 +25,7 @@ def test_eval_writes_every_key_of_the_contract(evaluated):
     assert {*keys.split(), "bits_per_pixel"} <= set(measures)
     assert measures["bits_per_pixel"] == pytest.approx(16 * 3 / 16**2)  # the finest grid is sent
     assert (measures["step"], measures["split"]) == (2, "test")
+    assert measures["trained_on"] == 0
 
 
 def test_eval_equals_an_evaluation_by_other_means(
@@ -88,6 +90,7 @@ def test_eval_of_all_images_of_another_folder(
     assert measures["n"] == 16
     assert measures["mae"] == pytest.approx(mae, abs=1e-3)
     assert measures["data"] == str(place)
+    assert measures["trained_on"] == 16  # train/a.png of the run's folder is a.png here
 
 
 def test_eval_of_the_training_images_of_a_zip(
@@ -102,7 +105,7 @@ def test_eval_of_the_training_images_of_a_zip(
     assert result.exit_code == 0, result.output
     measures, images = json.loads(written.read_text()), squares(image_folder / "train")[:3]
     mae = np.abs(np.asarray(tokenizer.reconstruct(images)) / 127.5 - images / 127.5).mean()
-    assert (measures["n"], measures["split"]) == (3, "train")
+    assert (measures["n"], measures["split"], measures["trained_on"]) == (3, "train", 3)
     assert measures["mae"] == pytest.approx(mae, abs=1e-3)
 
 
@@ -143,6 +146,46 @@ def test_eval_of_images_of_which_none_is_readable_is_refused_in_one_line(
     assert "1 of 1 images are unreadable" in one_line(result.stderr)
 
 
+@pytest.fixture
+def moved(run, image_folder, tmp_path):
+    """A copy of the run whose images are a copy too: the run's folder, that of the images."""
+    copy, images = tmp_path / "run", tmp_path / "images"
+    shutil.copytree(run, copy)
+    shutil.copytree(image_folder, images)
+    config = json.loads((copy / "config.json").read_text())
+    config["data"]["path"] = str(images)
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy, images
+
+
+def test_eval_of_a_runs_own_images_is_refused_once_they_changed(moved, invoke, one_line, tmp_path):
+    run, images = moved
+    (images / "train" / "00.png").rename(images / "test" / "00.png")
+    (images / "test" / "new.png").write_bytes((images / "test" / "00.png").read_bytes())
+    result = invoke("eval", run)
+    assert result.exit_code == 2
+    line = one_line(result.stderr)
+    assert "train: 0 added, 1 removed; test: 2 added, 0 removed" in line
+    written = tmp_path / "measures.json"
+    result = invoke("eval", run, "--data", images, "--split", "all", "--json", written)
+    assert result.exit_code == 0, result.output
+    measures = json.loads(written.read_text())
+    assert (measures["n"], measures["trained_on"]) == (21, 15)
+
+
+def test_eval_of_a_set_of_test_images_alone_measures_all_of_them(
+    run, invoke, image_folder, tmp_path
+):
+    shutil.copytree(image_folder / "train", tmp_path / "set" / "test")
+    written = tmp_path / "measures.json"
+    arguments = ("eval", run, "--data", tmp_path / "set", "--json", written)
+    assert invoke(*arguments).exit_code == 0
+    measures = json.loads(written.read_text())
+    assert (measures["n"], measures["trained_on"]) == (16, 0)
+    refused = invoke(*arguments, "--split", "train")
+    assert "has no train images (folders test/ alone)" in refused.stderr
+
+
 @pytest.mark.parametrize("size", [0, -8])
 def test_eval_refuses_a_batch_of_nothing(run, invoke, size):
     result = invoke("eval", run, f"--batch-size={size}")
@@ -154,3 +197,10 @@ def test_eval_refuses_to_write_into_a_folder_that_is_not_there(run, invoke, tmp_
     result = invoke("eval", run, option, tmp_path / "nowhere" / "file")
     assert result.exit_code == 2
     assert "nowhere" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_eval_refuses_to_write_over_a_folder(run, invoke, one_line, tmp_path, option):
+    result = invoke("eval", run, option, tmp_path)
+    assert result.exit_code == 2
+    assert "is a folder. Give a file." in one_line(result.stderr)

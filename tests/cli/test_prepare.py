@@ -1,11 +1,16 @@
 """`avq prepare`: what it prints, what it refuses, and that a killed one continues."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from avq.data.sources import open_source
 
 
 @pytest.fixture
@@ -23,6 +28,8 @@ def test_prepare_prints_counts_and_how_to_train_on_it(prepared):
     assert (about["size"], about["seed"]) == (16, 1967)
     assert "16 training and 4 test images of 16 pixels, 0 left out" in result.output
     assert f"--config.data.path={target}" in result.output
+    assert "split: folders train/ and test/" in result.output
+    assert about["split_rule"] == "folders train/ and test/"
 
 
 def test_prepare_again_does_nothing_and_prints_the_same(prepared, invoke, image_folder):
@@ -43,6 +50,35 @@ def test_prepare_names_what_it_left_out(invoke, image_folder, tmp_path):
     result = invoke(*arguments, "--max-rejected", 0.1)
     assert result.exit_code == 0
     assert "left out words.jpg: 5 bytes: no known image format" in result.output
+
+
+def test_prepare_takes_the_split_and_the_white_that_it_is_told(invoke, one_line, tmp_path):
+    for i, name in enumerate(["train/a.png", "train/b.png", "c.png", "d.png"]):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((8, 8), 4095 if i < 2 else 0, np.uint16)
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+    arguments = ("prepare", tmp_path / "in", tmp_path / "set", "--size", 8, "--workers", 1)
+    assert "names look like a split (train/)" in one_line(invoke(*arguments).stderr)
+    more = ("--random-split", "--white-level", 4095)
+    assert invoke(*arguments, *more, "--split", 0.5).exit_code == 0
+    source = open_source(str(tmp_path / "set"))
+    assert sorted(int(source[i].mean()) for i in range(4)) == [0, 0, 255, 255]
+
+
+def test_set_of_test_images_alone_is_refused_before_it_is_read(invoke, one_line, tmp_path):
+    (tmp_path / "in" / "test").mkdir(parents=True)
+    (tmp_path / "in" / "test" / "a.png").touch()
+    result = invoke("prepare", tmp_path / "in", tmp_path / "set", "--workers", 1)
+    assert "has no images to train on (folders test/ alone)" in one_line(result.stderr)
+    assert not (tmp_path / "set").exists()
+
+
+def test_prepare_says_what_it_did_not_use(invoke, image_folder, tmp_path):
+    shutil.copytree(image_folder, tmp_path / "in")
+    (tmp_path / "in" / "a.CR2").touch()
+    (tmp_path / "in" / "logo.png").touch()
+    arguments = ("prepare", tmp_path / "in", tmp_path / "set", "--size", 8, "--workers", 1)
+    assert "not used: 1 outside of these, 1 .cr2 files" in invoke(*arguments).stderr
 
 
 def test_missing_images_are_refused_in_one_line(invoke, one_line, tmp_path, monkeypatch):

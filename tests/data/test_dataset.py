@@ -10,9 +10,11 @@ from PIL import Image
 
 from avq.data.dataset import ImageSet, open_dataset, pixel_statistics
 from avq.data.images import UnreadableImage
+from avq.data.names import hash_names, to_text
 from avq.data.prepare import prepare
 from avq.data.settings import Data
-from avq.data.sources import open_source, open_splits
+from avq.data.sources import open_source
+from avq.data.split import OLDER, open_splits
 from avq.errors import InputError
 
 SIZE = 8
@@ -36,8 +38,12 @@ class Numbered:
         return f"image {index}"
 
 
+def names_of(images):
+    return [images.source.name(row) for row in range(len(images))]
+
+
 def settings(path, **more):
-    values = {"image_size": SIZE, "batch_size": 4, "split_seed": 3}
+    values = {"image_size": SIZE, "batch_size": 4, "split_seed": 1}
     return Data(path=str(path), **(values | more))
 
 
@@ -83,7 +89,7 @@ def test_more_unreadable_images_than_allowed_stop_with_the_list():
 
 
 def test_images_used_as_they_were_prepared_have_the_statistics_of_all_of_them(folder, tmp_path):
-    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, seed=3)
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, seed=1)
     summary = open_dataset(settings(tmp_path / "prepared")).summary
     assert summary.counts == {"train": 8, "test": 2}
     assert summary.pixel_mean == about["pixel_mean"]
@@ -164,8 +170,14 @@ def test_summary_says_how_many_images_how_bright_and_how_they_were_split(folder)
         "pixel_std": variance**0.5,
         "pixel_variance": variance,
         "size": SIZE,
-        "seed": 3,
+        "seed": 1,
         "rejected": [],
+        "split_rule": "hash of names, 80 % / 20 %",
+        "unused": {},
+        "name_hashes": {
+            split: to_text(hash_names(names_of(images)))
+            for split, images in (("train", dataset.train), ("test", dataset.test))
+        },
     }
 
 
@@ -179,12 +191,96 @@ def test_known_summary_is_taken_as_it_is(folder):
     assert dataclasses.asdict(again.summary) == known
 
 
-def test_changed_number_of_images_is_refused_with_both_numbers(folder):
+def summary_of(data):
+    """Content of a `dataset.json`."""
+    return json.loads(json.dumps(dataclasses.asdict(open_dataset(data).summary)))
+
+
+def test_images_that_came_went_or_were_renamed_are_refused_with_their_numbers(folder):
     data = settings(folder)
-    known = dataclasses.asdict(open_dataset(data).summary)
-    (folder / "9.png").unlink()
-    with pytest.raises(InputError, match=r"'train': 8, 'test': 2}.*'train': 7, 'test': 2}"):
+    known = summary_of(data)
+    train, test = (
+        names_of(images) for images in (open_dataset(data).train, open_dataset(data).test)
+    )
+    (folder / test[0]).rename(folder / "renamed.png")  # trains, by its hash
+    (folder / train[0]).unlink()
+    with pytest.raises(InputError) as error:
         open_dataset(data, known)
+    message = str(error.value)
+    assert "there were {'train': 8, 'test': 2} and there are {'train': 8, 'test': 1}" in message
+    assert "train: 1 added, 1 removed; test: 0 added, 1 removed" in message
+    assert "\n" not in message
+
+
+def test_same_images_by_another_path_are_the_same(folder, tmp_path_factory, monkeypatch):
+    known = summary_of(settings(folder))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "link").symlink_to(folder)
+    assert open_dataset(settings(elsewhere / "link"), known).summary.counts == known["counts"]
+    monkeypatch.chdir(folder.parent)
+    assert open_dataset(settings(folder.name), known).summary.counts == known["counts"]
+
+
+def test_older_run_keeps_its_split_and_is_guarded_by_names_from_then_on(folder):
+    data = settings(folder)
+    known = summary_of(data)
+    for name in ("split_rule", "unused", "name_hashes"):
+        del known[name]
+    order = np.random.default_rng(data.split_seed).permutation(10)
+    older = open_dataset(data, known)
+    assert names_of(older.train) == [f"{row}.png" for row in sorted(order[:8])]
+    assert names_of(older.test) == [f"{row}.png" for row in sorted(order[8:])]
+    again = json.loads(json.dumps(dataclasses.asdict(older.summary)))
+    assert again["split_rule"] == OLDER
+    assert names_of(open_dataset(data, again).test) == names_of(older.test)
+    (folder / "0.png").rename(folder / "00.png")
+    with pytest.raises(InputError, match="1 added, 1 removed"):
+        open_dataset(data, again)
+
+
+def test_older_run_with_more_images_is_refused(folder):
+    known = summary_of(settings(folder))
+    for name in ("split_rule", "unused", "name_hashes"):
+        del known[name]
+    (folder / "a.png").write_bytes((folder / "0.png").read_bytes())
+    with pytest.raises(InputError, match="the images changed since the run began"):
+        open_dataset(settings(folder), known)
+
+
+def test_what_is_not_used_is_logged_when_a_run_opens_its_data(folder, caplog):
+    data = settings(folder)
+    for i in range(3):
+        (folder / f"{i}.HEIC").touch()
+    (folder / "a.cr2").touch()
+    with caplog.at_level(logging.WARNING, "avq"):
+        summary = open_dataset(data).summary
+    assert caplog.messages == ["data.path: not used: 3 .heic files, 1 .cr2 files"]
+    assert summary.unused == {".heic files": 3, ".cr2 files": 1}
+
+
+def test_set_of_test_images_alone_is_not_trained_on(folder):
+    (folder / "test").mkdir()
+    for path in folder.glob("*.png"):
+        path.rename(folder / "test" / path.name)
+    with pytest.raises(InputError, match=r"0 images to train on and 10 to test .*test/ alone"):
+        open_dataset(settings(folder))
+
+
+@pytest.mark.parametrize(
+    ("top", "more", "warned"),
+    [(4095, {}, True), (4095, {"white_level": 4095}, False), (65535, {}, False)],
+)
+def test_wide_images_that_come_out_dark_are_warned_of(tmp_path, caplog, top, more, warned):
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        pixels = rng.integers(0, top, (SIZE, SIZE), np.uint16, endpoint=True)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    with caplog.at_level(logging.WARNING, "avq"):
+        summary = open_dataset(settings(tmp_path, **more)).summary
+    assert [("come out dark" in m, "data.white_level" in m) for m in caplog.messages] == (
+        [(True, True)] if warned else []
+    )
+    assert (summary.pixel_mean < -0.9) == warned
 
 
 @pytest.mark.parametrize(
@@ -214,6 +310,6 @@ def test_missing_path_names_the_variant_that_needs_none():
 
 def test_photographs_may_be_fewer_than_a_batch():
     sources = open_splits(settings("photographs"))
-    assert sources["train"].augment
-    assert len(sources["train"]) < 16
-    assert len(sources["test"]) == 512
+    assert sources.train.augment
+    assert len(sources.train) < 16
+    assert len(sources.test) == 512

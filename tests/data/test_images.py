@@ -1,12 +1,15 @@
 """Decoding: formats, modes, orientation, and refused files."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from avq.data.images import UnreadableImage, decode, encode
+from avq.data.images import UnreadableImage, decode, encode, used_range
 
 
 def noise(h, w, seed=0):
@@ -60,6 +63,108 @@ def test_sixteen_bits_become_eight_and_are_not_clipped(file_format):
     np.testing.assert_array_equal(decoded, np.round(gray / 257)[..., None].repeat(3, axis=-1))
 
 
+def chunk(name, data):
+    checksum = struct.pack(">I", zlib.crc32(name + data))
+    return struct.pack(">I", len(data)) + name + data + checksum
+
+
+def sixteen_bit_png(values, *chunks):
+    """A PNG file of 16-bit values `[h, w, c]`, with more chunks before its pixels."""
+    h, w, c = values.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[c]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, kind, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + pixels + chunk(b"IEND", b"")
+
+
+def sixteen_bits(channels):
+    """Values of which the first are the hard ones to round, opaque where there is an alpha."""
+    values = np.random.default_rng(0).integers(0, 65536, (4, 5, channels)).astype(np.uint16)
+    values[0] = np.array([255, 128, 129, 65407, 65535])[:, None]
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    return values
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_grey_and_coloured_sixteen_bits_are_rounded_alike(channels):
+    values = sixteen_bits(channels)
+    colours = values[..., : 3 if channels > 2 else 1]
+    expected = np.broadcast_to(np.round(colours / 257), (4, 5, 3))
+    np.testing.assert_array_equal(decode(sixteen_bit_png(values)), expected)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_coloured_sixteen_bit_tiff_is_rounded_too(byteorder, compression):
+    values, file = sixteen_bits(3), io.BytesIO()
+    options = {"byteorder": byteorder, "compression": compression}
+    tifffile.imwrite(file, values, photometric="rgb", **options)
+    np.testing.assert_array_equal(decode(file.getvalue()), np.round(values / 257))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_value_of_sixteen_bits_is_white(channels):
+    values = sixteen_bits(channels)
+    values[1, 2] = (1000, 2000, 3000)[:channels]
+    tag = chunk(b"tRNS", values[1, 2].astype(">u2").tobytes())
+    image = decode(sixteen_bit_png(values, tag))
+    expected = np.broadcast_to(np.round(values / 257), (4, 5, 3)).copy()
+    expected[1, 2] = 255
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_white_level_is_white(channels):
+    values = np.full((2, 2, channels), 65535, np.uint16)
+    values[..., : min(channels, 3)] = np.array([[0, 1000], [4095, 5000]])[..., None]
+    image = decode(sixteen_bit_png(values), white_level=4095)
+    np.testing.assert_array_equal(image[..., 0], [[0, 62], [255, 255]])
+    np.testing.assert_array_equal(image[..., 0], image[..., 2])
+
+
+def test_white_level_is_not_that_of_transparency():
+    values = np.array([[[4095, 4095, 0, 65535 // 3]]], np.uint16)
+    image = decode(sixteen_bit_png(values), white_level=4095)
+    np.testing.assert_array_equal(image, [[[255, 255, 170]]])  # two thirds of white shine through
+
+
+def test_white_level_of_wider_pixels_and_not_of_eight_bits():
+    wide = encoded(Image.fromarray(np.array([[0, 1 << 19, 1 << 20]], np.int32)), "tiff")
+    assert decode(wide, white_level=1 << 20)[0, :, 0].tolist() == [0, 128, 255]
+    pixels = noise(5, 7)
+    narrow = decode(encoded(Image.fromarray(pixels)), white_level=4095)
+    np.testing.assert_array_equal(narrow, pixels)
+
+
+def test_used_range_is_that_of_wide_images_alone():
+    values = sixteen_bits(4)
+    values[..., :3] = 4095
+    assert used_range(sixteen_bit_png(values)) == 4095 / 65535
+    assert used_range(encoded(Image.fromarray(values[..., 0]), "tiff")) == 4095 / 65535
+    assert used_range(encoded(Image.fromarray(noise(5, 7)))) is None
+
+
+def packed(kind, size):
+    """A chunk of a PNG file that unpacks to so many bytes."""
+    heads = {b"zTXt": b"Comment\0\0", b"iTXt": b"Comment\0\1\0\0\0", b"iCCP": b"Profile\0\0"}
+    return chunk(kind, heads[kind] + zlib.compress(bytes(size)))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_long_comment_or_large_profile_does_not_cost_the_picture(kind):
+    values = sixteen_bits(3)
+    image = decode(sixteen_bit_png(values, packed(kind, 5 << 20)))
+    np.testing.assert_array_equal(image, np.round(values / 257))
+
+
+def test_unpacking_of_comments_is_bounded():
+    comments = [packed(b"zTXt", 40 << 20)] * 2
+    with pytest.raises(UnreadableImage, match="Too much memory used in text chunks"):
+        decode(sixteen_bit_png(sixteen_bits(1), *comments))
+
+
 def test_of_an_animation_the_first_picture_is_taken():
     first, second = Image.new("RGB", (6, 4), "red"), Image.new("RGB", (6, 4), "blue")
     data = encoded(first, "gif", save_all=True, append_images=[second])
@@ -85,21 +190,52 @@ def test_cmyk_jpeg_becomes_rgb():
     np.testing.assert_allclose(image.mean((0, 1)), [0, 255, 255], atol=3)
 
 
+# How the pixels of an upright picture lie in the file, by its EXIF orientation.
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),  # to be turned clockwise
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize(
-    ("orientation", "stored"),
+    ("file_format", "options"),
     [
-        (2, lambda upright: upright[:, ::-1]),
-        (3, lambda upright: upright[::-1, ::-1]),
-        (6, lambda upright: np.rot90(upright, 1)),  # to be turned clockwise
-        (8, lambda upright: np.rot90(upright, -1)),
+        ("png", {}),
+        ("tiff", {}),
+        ("tiff", {"compression": "tiff_lzw"}),
+        ("webp", {"lossless": True}),
+        ("jpeg", {"quality": 100, "subsampling": 0}),
     ],
+    ids=["png", "tiff", "tiff lzw", "webp", "jpeg"],
 )
-def test_exif_rotated_file_comes_out_upright(orientation, stored):
-    upright = noise(5, 7)
+def test_turned_file_comes_out_upright(file_format, options, orientation):
+    coarse = Image.fromarray(noise(2, 3))
+    upright = np.asarray(coarse.resize((48, 32), Image.Resampling.NEAREST))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(Image.fromarray(np.ascontiguousarray(stored(upright))), exif=exif)
-    np.testing.assert_array_equal(decode(data), upright)
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    image = decode(encoded(stored, file_format, exif=exif, **options))
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).max() <= (4 if file_format == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", np.uint16), ("I", np.int32)])
+def test_turned_wide_tiff_comes_out_upright(mode, kind, orientation):
+    upright = noise(5, 7)[..., 0].astype(kind) * 257
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    assert stored.mode == mode
+    image = decode(encoded(stored, "tiff", exif=exif))
+    np.testing.assert_array_equal(image, (upright // 257)[..., None].repeat(3, axis=-1))
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from PIL import Image
 
 from avq.data import prepare as module
 from avq.data.dataset import known_statistics
-from avq.data.images import UnreadableImage
+from avq.data.names import hash_names
 from avq.data.prepare import prepare
 from avq.data.settings import Data
-from avq.data.sources import open_source, split_rows
+from avq.data.sources import open_source
+from avq.data.sources.base import name_hashes
+from avq.data.split import split_rows
 from avq.data.views import centre_square
 from avq.errors import InputError
 
@@ -50,18 +52,18 @@ def digests(folder):
 
 def squares(path, split, seed=1967):
     source = open_source(str(path))
-    rows = split_rows(source, 0.8, seed)[split]
+    rows = split_rows(source, 0.8, seed).rows[split]
     return np.stack([centre_square(source[int(row)], SIZE) for row in rows])
 
 
 def test_training_from_it_sees_the_images_that_the_source_gives(folder, tmp_path):
     target = tmp_path / "prepared"
     about = prepare(str(folder), target, size=SIZE)
-    assert about["counts"] == {"train": 18, "test": 5}
+    assert about["counts"] == {"train": 17, "test": 6}
     for split in ("train", "test"):
         np.testing.assert_array_equal(squares(target, split), squares(folder, split))
     assert json.loads((target / "dataset.json").read_text()) == about
-    assert [shard["images"] for shard in about["shards"]] == [4, 4, 4, 4, 2, 4, 1]
+    assert [shard["images"] for shard in about["shards"]] == [4, 4, 4, 4, 1, 4, 2]
     assert set(digests(target)) == {"dataset.json", *(s["file"] for s in about["shards"])}
 
 
@@ -114,8 +116,9 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(folder, tmp_path, ima
     again: list[int] = []
     prepare(str(folder), target, size=SIZE, on_images=again.append)
     assert digests(target) == digests(tmp_path / "whole")
-    whole = np.cumsum([4, 4, 4, 4, 2, 4, 1]) <= images  # shards, which are kept
-    assert len([count for count in again if count > 1]) == whole.sum()
+    shards = np.array([4, 4, 4, 4, 1, 4, 2])
+    whole = np.cumsum(shards) <= images  # shards that are kept, each reported at once
+    assert len(again) == whole.sum() + shards[~whole].sum()
 
 
 def test_finished_one_is_left_alone(folder, tmp_path):
@@ -166,11 +169,11 @@ def test_unreadable_files_are_listed_with_reasons_and_left_out(folder, tmp_path)
 
 def test_too_many_unreadable_files_stop_it_and_mended_ones_are_taken(folder, tmp_path):
     prepare(str(folder), tmp_path / "whole", size=SIZE)
-    good = {name: (folder / name).read_bytes() for name in ("03.png", "11.png")}
+    good = {name: (folder / name).read_bytes() for name in ("04.png", "11.png")}
     for name in good:
         (folder / name).write_bytes(b"words")
     target = tmp_path / "prepared"
-    with pytest.raises(InputError, match=r"2 of 23 images are unreadable.*03\.png.*11\.png"):
+    with pytest.raises(InputError, match=r"2 of 23 images are unreadable.*04\.png.*11\.png"):
         prepare(str(folder), target, size=SIZE, max_rejected=0.05)
     for name, data in good.items():
         (folder / name).write_bytes(data)
@@ -181,7 +184,7 @@ def test_too_many_unreadable_files_stop_it_and_mended_ones_are_taken(folder, tmp
 def test_near_duplicates_across_the_split_are_named(folder, tmp_path):
     for seed in range(20):
         source = open_source(str(folder))
-        by_split = split_rows(source, 0.8, seed)
+        by_split = split_rows(source, 0.8, seed).rows
         sides = {split: {source.name(int(r)) for r in rows} for split, rows in by_split.items()}
         if "00.png" in sides["train"] and "22.png" in sides["test"]:
             break
@@ -227,22 +230,92 @@ def test_damaged_description_is_refused(tmp_path, shards):
         open_source(str(tmp_path))
 
 
-def test_lost_or_truncated_shard_costs_its_images_alone(folder, tmp_path):
+def lose_a_shard(folder, about):
+    (folder / about["shards"][0]["file"]).unlink()
+
+
+def cut_a_shard(folder, about):
+    path = folder / about["shards"][2]["file"]
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def exchange_two_shards(folder, about):
+    one, other = (folder / about["shards"][i]["file"] for i in (0, 4))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def change(**values):
+    def write(folder, about):
+        (folder / "dataset.json").write_text(json.dumps(about | values))
+
+    return write
+
+
+def cut_the_description(folder, about):
+    path = folder / "dataset.json"
+    path.write_text(path.read_text()[:-9])
+
+
+def empty_the_description(folder, about):
+    (folder / "dataset.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_the_description, "dataset.json is damaged"),
+        (empty_the_description, "dataset.json is damaged"),
+        (lose_a_shard, "train-00000-of-00005.array_record is missing"),
+        (cut_a_shard, "train-00002-of-00005.array_record' is no whole ArrayRecord file"),
+        (exchange_two_shards, "has 1 images, and dataset.json says 4"),
+        (change(counts={"train": 17, "test": 5}), "dataset.json is damaged"),
+        (change(counts=None), "dataset.json is damaged"),
+        (change(size="8"), "dataset.json is damaged"),
+        (change(name_hashes={"train": "", "test": ""}), "dataset.json is damaged"),
+        (change(name_hashes={"train": 3}), "dataset.json is damaged"),
+    ],
+    ids=[
+        "text cut",
+        "empty",
+        "lost",
+        "cut",
+        "exchanged",
+        "counts",
+        "no counts",
+        "size",
+        "hashes",
+        "no text",
+    ],
+)
+def test_damaged_folder_is_refused_in_one_line_before_anything_is_read(
+    folder, tmp_path, damage, message
+):
     target = tmp_path / "prepared"
-    about = prepare(str(folder), target, size=SIZE)
-    lost, cut = (about["shards"][i]["file"] for i in (0, 2))
-    (target / lost).unlink()
-    (target / cut).write_bytes((target / cut).read_bytes()[:-7])
-    source = open_source(str(target))
-    readable = []
-    for i in range(len(source)):
-        try:
-            source[i]
-            readable.append(source.name(i).split("#")[0])
-        except UnreadableImage:
-            assert source.name(i).startswith((lost, cut))
-    assert len(readable) == 23 - 8
-    assert not {lost, cut} & set(readable)
+    damage(target, prepare(str(folder), target, size=SIZE))
+    with pytest.raises(InputError, match=message) as error:
+        open_source(str(target))
+    assert "\n" not in str(error.value)
+
+
+def test_dataset_json_of_another_kind_beside_images_is_left_alone(folder):
+    (folder / "dataset.json").write_text("words")
+    assert len(open_source(str(folder))) == 23
+
+
+def test_prepared_images_are_known_by_the_names_of_their_sources(folder, tmp_path):
+    (folder / "03.png").write_bytes(b"words")
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, max_rejected=0.1)
+    parts = split_rows(open_source(str(folder)), 0.8, 1967)
+    assert about["split_rule"] == parts.rule == "hash of names, 80 % / 20 %"
+    source = open_source(str(folder))
+    names = [source.name(int(r)) for split in ("train", "test") for r in parts.rows[split]]
+    names.remove("03.png")
+    prepared = name_hashes(open_source(str(tmp_path / "prepared")))
+    np.testing.assert_array_equal(prepared, hash_names(names))
+    smaller = prepare(str(tmp_path / "prepared"), tmp_path / "smaller", size=4)
+    assert smaller["name_hashes"] == about["name_hashes"]
 
 
 @pytest.mark.parametrize("left", [(), ("shard",), ("settings.json",)])
@@ -274,11 +347,10 @@ def test_error_of_the_writer_is_one_line(folder, tmp_path, monkeypatch):
         prepare(str(folder), tmp_path / "prepared", size=SIZE)
 
 
-def test_statistics_that_are_missing_are_said_so(folder, tmp_path):
-    prepare(str(folder), tmp_path / "prepared", size=SIZE)
-    about = json.loads((tmp_path / "prepared" / "dataset.json").read_text())
-    del about["pixel_variance"]
-    (tmp_path / "prepared" / "dataset.json").write_text(json.dumps(about))
+@pytest.mark.parametrize("value", [None, "0.3", True])
+def test_statistics_that_are_no_numbers_are_said_so(folder, tmp_path, value):
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    change(pixel_variance=value)(tmp_path / "prepared", about)
     data = Data(path=str(tmp_path / "prepared"), image_size=SIZE)
     with pytest.raises(InputError, match=r"dataset\.json is damaged"):
         known_statistics(data)

@@ -14,7 +14,9 @@ from PIL import Image
 
 from avq.data.images import UnreadableImage
 from avq.data.settings import Data
-from avq.data.sources import Photographs, Subset, base, open_source, open_splits, split_rows
+from avq.data.sources import Photographs, base, open_source
+from avq.data.sources.files import Files
+from avq.data.split import open_splits
 from avq.errors import InputError
 
 
@@ -46,12 +48,6 @@ def write(request, tmp_path):
     return lambda files: write_zip(tmp_path / "images.zip", files)
 
 
-def split(source, share=0.8, seed=0):
-    """Names by split."""
-    by_split = split_rows(source, share, seed)
-    return {part: [source.name(int(i)) for i in rows] for part, rows in by_split.items()}
-
-
 def names_of(source):
     return [source.name(i) for i in range(len(source))]
 
@@ -74,43 +70,10 @@ def test_folder_and_zip_give_the_same_names_and_pixels(tmp_path):
 def test_hidden_files_resource_forks_and_other_files_are_left_out(write):
     files = named(["a.png", ".b.png", ".git/c.png", "__MACOSX/a.png", "x/__MACOSX/._a.png"])
     path = write({**files, "notes.txt": b"words", "x/png": b"no suffix"})
-    assert names_of(open_source(path)) == ["a.png"]
-
-
-@pytest.mark.parametrize("top", ["", "faces/", "faces/v1/"])
-def test_own_train_and_test_folders_are_the_split(write, top):
-    names = [f"{top}{name}" for name in ("train/a.png", "train/x/b.png", "test/c.png")]
-    source = open_source(write(named(names)))
-    assert split(source) == {"train": names[:2], "test": names[2:]}
-    test = Subset(source, split_rows(source, 0.5, 0)["test"])
-    assert (len(test), test.name(0), test.augment) == (1, names[2], False)
-    np.testing.assert_array_equal(test[0][0, 0], [2, 0, 253])
-
-
-@pytest.mark.parametrize(
-    ("folders", "held_out"), [(("val",), "val"), (("val", "test"), "test"), (("valid",), "valid")]
-)
-def test_validation_images_are_held_out_where_there_are_no_test_images(write, folders, held_out):
-    names = [f"{folder}/{i}.png" for folder in ("train", *folders) for i in range(2)]
-    assert split(open_source(write(named(names)))) == {
-        "train": ["train/0.png", "train/1.png"],
-        "test": [f"{held_out}/0.png", f"{held_out}/1.png"],
-    }
-
-
-def test_folder_called_train_alone_is_split_at_random(write):
-    parts = split(open_source(write(named([f"train/{i}.png" for i in range(5)]))))
-    assert (len(parts["train"]), len(parts["test"])) == (4, 1)
-
-
-def test_split_by_seed_is_disjoint_complete_and_deterministic(write):
-    source = open_source(write(named([f"{i:02d}.png" for i in range(20)])))
-    parts, again, other = (split(source, 0.8, seed) for seed in (1967, 1967, 1968))
-    assert [len(parts["train"]), len(parts["test"])] == [16, 4]
-    assert sorted(parts["train"] + parts["test"]) == names_of(source)
-    assert parts == again
-    assert parts["test"] != other["test"]
-    assert all(names == sorted(names) for names in parts.values())
+    source = open_source(path)
+    assert names_of(source) == ["a.png"]
+    assert isinstance(source, Files)
+    assert source.others == {".txt": 1, "": 1}
 
 
 def test_symbolic_links_are_followed_and_loops_are_not_entered_again(tmp_path):
@@ -256,4 +219,21 @@ def test_held_out_crops_are_512_deterministic_and_different():
     assert len(crops) == 512
     chex.assert_shape(crops, (16, 16, 3))
     chex.assert_trees_all_equal(crops, [again[i] for i in range(len(again))])
-    assert len({crop.tobytes() for crop in crops}) > 490  # some are plain white or black
+    assert len({crop.tobytes() for crop in crops}) > 490  # some are of one plain colour
+
+
+def test_held_out_crops_are_in_true_colours():
+    test = Photographs("test", 256)
+    for row in range(2, len(test), 4):  # of camera.png, which is grey
+        np.testing.assert_array_equal(test[row][..., 0], test[row][..., 2])
+    shown = test[0].reshape(-1, 3).mean(0)  # an astronaut in orange
+    assert shown[0] > shown[2]
+
+
+def test_white_level_reaches_every_kind_of_source(write):
+    file = io.BytesIO()
+    Image.fromarray(np.full((2, 3), 4095, np.uint16)).save(file, "png")
+    path = write({"a.png": file.getvalue()})
+    assert open_source(path)[0].max() == 16
+    bright = open_source(path, white_level=4095)
+    assert bright[0].min() == pickle.loads(pickle.dumps(bright))[0].min() == 255

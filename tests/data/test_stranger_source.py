@@ -33,7 +33,7 @@ def open_greys_with_a_split(data):
     return {"train": Greys(), "test": Greys()} if data.path == "greys" else None
 
 
-DATA = Data(path="greys", image_size=4, batch_size=8)
+DATA = Data(path="greys", image_size=4, batch_size=8, split_seed=0)
 
 
 @pytest.mark.parametrize(

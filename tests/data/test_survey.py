@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avq.data.settings import Data
 from avq.data.survey import SHEET_COLUMNS, TILE, survey
+
+
+def settings(path, size=8):
+    return Data(path=str(path), image_size=size)
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def folder(tmp_path):
 def test_every_image_is_counted_measured_or_rejected(folder):
     totals: list[int] = []
     done: list[int] = []
-    result = survey(str(folder), 8, totals.append, done.append)
+    result = survey(settings(folder), totals.append, done.append)
     assert (totals, sum(done)) == ([13], 13)
     assert result.counts == {"train": 10, "test": 2}
     assert result.sides["shorter"] == {"least": 10, "median": 15.5, "most": 20}
@@ -40,14 +45,14 @@ def test_statistics_are_those_of_the_training_squares(folder):
             crop = image.crop((left, 0, left + side, side))
             squares.append(np.asarray(crop.resize((8, 8), Image.Resampling.LANCZOS)))
     pixels = np.stack(squares) / 127.5 - 1
-    result = survey(str(folder), 8)
+    result = survey(settings(folder))
     np.testing.assert_allclose(result.pixel_mean, pixels.mean(), rtol=1e-9)
     np.testing.assert_allclose(result.pixel_variance, pixels.var(), rtol=1e-9)
     np.testing.assert_allclose(result.pixel_std, pixels.std(), rtol=1e-9)
 
 
 def test_sheet_shows_training_images_then_test_images_and_white(folder):
-    sheet = survey(str(folder), TILE).sheet
+    sheet = survey(settings(folder, TILE)).sheet
     assert sheet.shape == (2 * TILE, SHEET_COLUMNS * TILE, 3)
     tiles = sheet.reshape(2, TILE, SHEET_COLUMNS, TILE, 3).swapaxes(1, 2).reshape(20, TILE, TILE, 3)
     with Image.open(folder / "test" / "10.png") as image:
@@ -56,12 +61,36 @@ def test_sheet_shows_training_images_then_test_images_and_white(folder):
     assert (tiles[12:] == 255).all()
 
 
+@pytest.mark.parametrize(("train", "test"), [(50, 12), (12, 50), (40, 40), (59, 1)])
+def test_sheet_shows_sixty_images_where_there_are_so_many(tmp_path, train, test):
+    for i in range(train + test):
+        path = tmp_path / ("train" if i < train else "test") / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (0, 0, 4 * i % 256)).save(path)
+    sheet = survey(settings(tmp_path)).sheet
+    assert sheet.shape == (6 * TILE, SHEET_COLUMNS * TILE, 3)
+    assert not (sheet == 255).all(axis=-1).any()
+
+
+def test_set_of_twelve_bit_values_is_warned_of(tmp_path):
+    for i in range(3):
+        pixels = np.full((8, 8), 1000 * (i + 1), np.uint16)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    result = survey(settings(tmp_path))
+    assert "come out dark" in result.warning
+    assert f"warning: {result.warning}" in result.as_text()
+
+
 def test_text_and_json_say_the_same(folder):
-    result = survey(str(folder), 8)
+    (folder / "a.CR2").touch()
+    (folder / "b.heic").touch()
+    result = survey(settings(folder))
     text = result.as_text()
     for part in (
         "10 train images",
         "2 test images",
+        "split: folders train/ and test/",
+        "not used: 1 .cr2 files, 1 .heic files",
         "shorter side: 10 to 20 pixels, median 15.5",
         f"variance {result.pixel_variance:.4f}",
         "1 unreadable",
@@ -70,4 +99,6 @@ def test_text_and_json_say_the_same(folder):
         assert part in text
     assert set(result.to_json()) == {
         "counts", "sides", "rejected", "pixel_mean", "pixel_std", "pixel_variance", "size",
+        "split_rule", "unused", "warning",
     }  # fmt: skip
+    assert result.to_json()["unused"] == {".cr2 files": 1, ".heic files": 1}

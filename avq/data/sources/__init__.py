@@ -9,12 +9,9 @@ adds to `SOURCES`.
 import os
 from collections.abc import Mapping
 
-import numpy as np
-from jaxtyping import Int
-
 from avq.data.images import SUFFIXES
 from avq.data.settings import Data
-from avq.data.sources.base import EncodedImages, Grouped, Opened, Opener, Source, Subset
+from avq.data.sources.base import EncodedImages, Opened, Opener, Source, Subset
 from avq.data.sources.files import open_folder, open_zip
 from avq.data.sources.photographs import Photographs, open_photographs
 from avq.data.sources.prepared import open_prepared
@@ -27,9 +24,8 @@ __all__ = [
     "Photographs",
     "Source",
     "Subset",
+    "open_path",
     "open_source",
-    "open_splits",
-    "split_rows",
 ]
 
 # Tried in this order: the first one that knows a path opens it.
@@ -41,67 +37,15 @@ SOURCES: dict[str, Opener] = {
     "array_record": open_array_records,
     "parquet": open_parquet,
 }
-HELD_OUT = ("test", "val", "valid", "validation")  # the first that there is
 _ADVICE = "Give a folder or .zip of images, or use :tiny, which needs none."
 
 
-def open_source(path: str) -> Source:
-    """Opens all images of a path.
+def open_path(data: Data) -> Opened:
+    """Opens a path as its first source that knows it does.
 
     Raises:
-        InputError: when there is no such path, no source knows it, it holds no images, or its
-            training and test images can only be opened apart.
+        InputError: when there is no such path, no source knows it, or it holds no images.
     """
-    opened = _open(Data(path=path))
-    if isinstance(opened, Mapping):
-        parts = " and ".join(opened)
-        raise InputError(
-            f"{path!r} comes as {parts} images, not as one set. Give a folder or file of images."
-        )
-    return opened
-
-
-def open_splits(data: Data) -> dict[str, Source]:
-    """Opens the sources 'train' and 'test': those that the images come with, else a random split.
-
-    Raises:
-        InputError: for a `data.path` that is not set or cannot be opened.
-    """
-    if not data.path:
-        raise InputError(
-            "data.path is not set: this config trains on your own images. Give "
-            "--config.data.path=PATH (README, 'Training on CelebA-HQ'), or add :tiny to the "
-            "config, which trains on embedded photographs."
-        )
-    try:
-        opened = _open(data)
-    except InputError as error:
-        raise InputError(f"data.path: {error}") from error
-    if isinstance(opened, Mapping):
-        return dict(opened)
-    by_split = split_rows(opened, data.split, data.split_seed)
-    return {split: Subset(opened, rows) for split, rows in by_split.items()}
-
-
-def split_rows(source: Source, share: float, seed: int) -> dict[str, Int[np.ndarray, "_"]]:
-    """Rows of 'train' and 'test', ascending.
-
-    Args:
-        source: its groups are the split where one is 'train' and another 'test' (or 'val', 'valid',
-            'validation').
-        share: of the training images in a random split.
-        seed: of the permutation that the random split cuts.
-    """
-    groups = source.groups() if isinstance(source, Grouped) else {}
-    held_out = next((name for name in HELD_OUT if name in groups), None)
-    if "train" in groups and held_out:
-        return {"train": groups["train"], "test": groups[held_out]}
-    order = np.random.default_rng(seed).permutation(len(source))
-    cut = round(len(order) * share)
-    return {"train": np.sort(order[:cut]), "test": np.sort(order[cut:])}
-
-
-def _open(data: Data) -> Opened:
     opened = next((o for opener in SOURCES.values() if (o := opener(data)) is not None), None)
     if opened is None and not os.path.exists(data.path):
         raise InputError(f"no such file or folder: {data.path!r}. {_ADVICE}")
@@ -109,5 +53,25 @@ def _open(data: Data) -> Opened:
         raise InputError(
             f"no images under {data.path!r} (looked for {' '.join(SUFFIXES)} "
             f".array_record .parquet). {_ADVICE}"
+        )
+    return opened
+
+
+def open_source(path: str, white_level: int = 0) -> Source:
+    """Opens all images of a path.
+
+    Args:
+        path: as `data.path` takes it.
+        white_level: as `data.white_level`.
+
+    Raises:
+        InputError: when there is no such path, no source knows it, it holds no images, or its
+            training and test images can only be opened apart.
+    """
+    opened = open_path(Data(path=path, white_level=white_level))
+    if isinstance(opened, Mapping):
+        parts = " and ".join(opened)
+        raise InputError(
+            f"{path!r} comes as {parts} images, not as one set. Give a folder or file of images."
         )
     return opened

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, UInt8, UInt64
 
+from avq.data import images
 from avq.data.images import UnreadableImage, decode
+from avq.data.names import hash_names
 from avq.data.settings import Data
 
 MAX_FILE_BYTES = 1 << 28
@@ -34,17 +36,30 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """Name of an image in messages."""
+        """Name of an image, the same wherever the set lies."""
         ...
 
 
 @runtime_checkable
-class Grouped(Source, Protocol):
-    """Source whose images come in named groups, which may be a split."""
+class Placed(Source, Protocol):
+    """Source whose images lie in named places, whose names may be those of a split."""
 
-    def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
-        """Rows by group; 'train' and 'test' (or 'val') groups are a split."""
+    def places(self, index: int) -> tuple[str, ...]:
+        """Names of the folders that hold an image, outermost first, each with '/' behind it; then
+        that of its shard, with '*' for the shard's number.
+        """
         ...
+
+
+@runtime_checkable
+class Hashed(Source, Protocol):
+    """Source that knows its images by other names than its own.
+
+    Attributes:
+        hashes: of those names, see `avq.data.names`.
+    """
+
+    hashes: UInt64[np.ndarray, "n"]
 
 
 # All images of a path, or its training and test images where they are different sources.
@@ -55,33 +70,45 @@ Opener: TypeAlias = Callable[[Data], Opened | None]
 
 
 class EncodedImages(ABC):
-    """Source of image files of any format, wherever their bytes are stored."""
+    """Source of image files of any format, wherever their bytes are stored.
+
+    Attributes:
+        white_level: as `decode` takes it.
+    """
 
     augment = False
+    white_level = 0
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """Name of an image in messages."""
+        """Name of an image, the same wherever the set lies."""
+
+    @abstractmethod
+    def places(self, index: int) -> tuple[str, ...]:
+        """Folders and shard that hold an image, see `Placed`."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
         """Reads the bytes of an image file. Any exception makes the image unreadable."""
 
-    @abstractmethod
-    def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
-        """Rows by the folder or kind of shard that holds them, perhaps 'train' and 'test'."""
-
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return decode(self.content(index), self.white_level)
+
+    def content(self, index: int) -> bytes:
+        """Reads the bytes of an image file.
+
+        Raises:
+            UnreadableImage: when they cannot be read.
+        """
         try:
-            data = self.read(index)
+            return self.read(index)
         except UnreadableImage:
             raise
         except Exception as error:  # each archive format's reader has exceptions of its own
             raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
-        return decode(data)
 
 
 class Subset:
@@ -100,6 +127,28 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.source.name(int(self.rows[index]))
+
+
+def name_hashes(source: Source) -> UInt64[np.ndarray, "n"]:
+    """Hashes of the names of a source's images, in order; see `avq.data.names`."""
+    whole, rows = source, np.arange(len(source))
+    if isinstance(source, Subset):
+        whole, rows = source.source, source.rows
+    if isinstance(whole, Hashed):
+        return whole.hashes[rows]
+    return hash_names(whole.name(int(row)) for row in rows)
+
+
+def used_range(source: Source, index: int) -> float | None:
+    """Share of its type's range that an image uses, see `avq.data.images.used_range`; None for one
+    of eight bits a channel.
+
+    Raises:
+        UnreadableImage: when it cannot be read or decoded.
+    """
+    if isinstance(source, Subset):
+        return used_range(source.source, int(source.rows[index]))
+    return images.used_range(source.content(index)) if isinstance(source, EncodedImages) else None
 
 
 def require_bounded(size: int) -> None:

@@ -4,12 +4,9 @@ import os
 import stat
 import zipfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
-
-import numpy as np
-from jaxtyping import Int
 
 from avq.data.images import SUFFIXES, UnreadableImage
 from avq.data.settings import Data
@@ -22,11 +19,20 @@ class Files(EncodedImages):
 
     Attributes:
         names: paths relative to `path`, sorted.
+        others: number of files of other kinds by suffix.
+        white_level: as `decode` takes it.
     """
 
-    def __init__(self, path: str, names: Sequence[str]) -> None:
-        self.path = path
-        self.names = list(names)
+    def __init__(self, path: str, names: Iterable[str], white_level: int) -> None:
+        self.path, self.white_level = path, white_level
+        self.names: list[str] = []
+        self.others: Counter[str] = Counter()
+        for name in names:
+            if is_image(name):
+                self.names.append(name)
+            elif not is_hidden(name):
+                self.others[PurePosixPath(name).suffix.lower()] += 1
+        self.names.sort()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -37,15 +43,8 @@ class Files(EncodedImages):
     @abstractmethod
     def read(self, index: int) -> bytes: ...
 
-    def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
-        """Rows by the topmost folder that not all files share; '' for files outside of folders."""
-        folders = [PurePosixPath(name).parent.parts for name in self.names]
-        ends = zip(min(folders), max(folders), strict=False)
-        top = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
-        rows: dict[str, list[int]] = {}
-        for row, parts in enumerate(folders):
-            rows.setdefault(parts[top] if len(parts) > top else "", []).append(row)
-        return {name: np.array(group) for name, group in rows.items()}
+    def places(self, index: int) -> tuple[str, ...]:
+        return tuple(f"{folder}/" for folder in self.names[index].split("/")[:-1])
 
 
 class Folder(Files):
@@ -68,7 +67,7 @@ class Zip(Files):
         InputError: for a file that is no zip or whose index is damaged.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, white_level: int = 0) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -76,14 +75,15 @@ class Zip(Files):
                 f"{path!r} is no readable .zip ({error}). Give a folder or .zip of images, "
                 ".array_record or .parquet files."
             ) from error
+        files = [member for member in self._archive.infolist() if not member.is_dir()]
+        super().__init__(path, [member.filename for member in files], white_level)
         self._members = sorted(
-            (member for member in self._archive.infolist() if is_image(member.filename)),
+            (member for member in files if is_image(member.filename)),
             key=lambda member: member.filename,
         )
-        super().__init__(path, [member.filename for member in self._members])
 
-    def __reduce__(self) -> tuple[type["Zip"], tuple[str]]:
-        return Zip, (self.path,)
+    def __reduce__(self) -> tuple[type["Zip"], tuple[str, int]]:
+        return Zip, (self.path, self.white_level)
 
     def read(self, index: int) -> bytes:
         member = self._members[index]
@@ -95,23 +95,27 @@ def open_folder(data: Data) -> Folder | None:
     """Opens a folder that holds image files at any depth."""
     if not os.path.isdir(data.path):
         return None
-    names = sorted(filter(is_image, walk(data.path)))
-    return Folder(data.path, names) if names else None
+    folder = Folder(data.path, walk(data.path), data.white_level)
+    return folder if folder.names else None
 
 
 def open_zip(data: Data) -> Zip | None:
     """Opens a zip, whatever its suffix; a damaged one is known by the suffix."""
     path = data.path
     if os.path.isfile(path) and (path.endswith(".zip") or zipfile.is_zipfile(path)):
-        return Zip(path)
+        return Zip(path, data.white_level)
     return None
 
 
 def is_image(name: str) -> bool:
-    """Whether a name has the suffix of an image and neither it nor a folder in it is hidden."""
+    """Whether a name has the suffix of an image, and it is not hidden."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or a folder that holds it is hidden."""
     parts = PurePosixPath(name).parts
-    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
-    return name.lower().endswith(SUFFIXES) and not hidden
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
 
 
 def walk(folder: str) -> Iterator[str]:

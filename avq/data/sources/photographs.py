@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from avq.data.images import decode
 from avq.data.settings import Data
 from avq.data.sources.base import Source
-from avq.data.views import SquareView
+from avq.data.views import random_square
 
 PATH = "photographs"
 HELD_OUT_CROPS = 512
@@ -27,8 +27,8 @@ TEST_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "camera.png", "gravel.png")
 
 
 class Photographs:
-    """Whole photographs for training; for testing, 512 augmented squares of other photographs,
-    always the same ones.
+    """Whole photographs for training; for testing, 512 random squares of other photographs in their
+    true colours, always the same ones.
 
     Args:
         split: 'train' or 'test'.
@@ -41,9 +41,11 @@ class Photographs:
         folder = importlib.resources.files("skimage.data")
         self._images = [decode(folder.joinpath(name).read_bytes()) for name in self._names]
         if not self.augment:
-            view, rng = SquareView(size, augment=True), np.random.default_rng(1967)
+            rng = np.random.default_rng(1967)
             whole, files = self._images, self._names
-            self._images = [view(whole[i % len(whole)], rng) for i in range(HELD_OUT_CROPS)]
+            self._images = [
+                random_square(whole[i % len(whole)], size, rng) for i in range(HELD_OUT_CROPS)
+            ]
             self._names = [
                 f"{files[i % len(files)]}#{i // len(files)}" for i in range(HELD_OUT_CROPS)
             ]

@@ -4,15 +4,15 @@ import os
 import re
 import threading
 from abc import abstractmethod
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
-from jaxtyping import Int
 
 from avq.data.images import UnreadableImage
 from avq.data.settings import Data
@@ -20,7 +20,7 @@ from avq.data.sources.base import EncodedImages, require_bounded
 from avq.data.sources.files import walk
 from avq.errors import InputError
 
-SPLITS = ("train", "test", "val", "valid", "validation")
+NUMBER = re.compile(r"[^A-Za-z0-9]\d+.*$")  # in 'train-00000-of-00008', all behind 'train'
 ROW_GROUPS_KEPT = 2
 
 
@@ -30,20 +30,22 @@ class Shards(EncodedImages):
     Attributes:
         path: the folder of the files.
         files: path relative to it, and number of rows, of each file.
+        white_level: as `decode` takes it.
     """
 
-    def __init__(self, path: str, files: Sequence[tuple[str, int]]) -> None:
-        self.path = path
+    def __init__(self, path: str, files: Sequence[tuple[str, int]], white_level: int) -> None:
+        self.path, self.white_level = path, white_level
         self.files = list(files)
-        self._ends = np.cumsum([count for _, count in self.files], dtype=np.int64)
+        self._ends = list(accumulate(count for _, count in self.files))
+        self._places = [_places(file) for file, _ in self.files]
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if self.files else 0
+        return self._ends[-1] if self.files else 0
 
     def place(self, index: int) -> tuple[int, int]:
         """Number of the file that holds an image, and its row there."""
-        file = int(np.searchsorted(self._ends, index, side="right"))
-        return file, index - int(self._ends[file]) + self.files[file][1]
+        file = bisect_right(self._ends, index)
+        return file, index - self._ends[file] + self.files[file][1]
 
     def name(self, index: int) -> str:
         file, row = self.place(index)
@@ -52,12 +54,8 @@ class Shards(EncodedImages):
     @abstractmethod
     def read(self, index: int) -> bytes: ...
 
-    def groups(self) -> Mapping[str, Int[np.ndarray, "_"]]:
-        """Rows by split, which is the first word of a file's name or the name of its folder."""
-        rows: dict[str, list[Int[np.ndarray, _]]] = {}
-        for (file, count), end in zip(self.files, self._ends, strict=True):
-            rows.setdefault(_split_of(file), []).append(np.arange(end - count, end))
-        return {name: np.concatenate(ranges) for name, ranges in rows.items()}
+    def places(self, index: int) -> tuple[str, ...]:
+        return self._places[self.place(index)[0]]
 
 
 class ArrayRecords(Shards):
@@ -66,20 +64,15 @@ class ArrayRecords(Shards):
     Args:
         path: the folder of the files.
         files: paths relative to it.
-        counts: number of records by file where it is known; otherwise every file is opened.
+        white_level: as `decode` takes it.
 
     Raises:
         InputError: for a damaged file.
     """
 
-    def __init__(
-        self, path: str, files: Sequence[str], counts: Mapping[str, int] | None = None
-    ) -> None:
-        counted = [
-            (file, counts[file] if counts is not None else _records(Path(path, file)))
-            for file in files
-        ]
-        super().__init__(path, counted)
+    def __init__(self, path: str, files: Sequence[str], white_level: int = 0) -> None:
+        counted = [(file, _records(Path(path, file))) for file in files]
+        super().__init__(path, counted, white_level)
         # An empty file hides the records of those after it from ArrayRecordDataSource.
         filled = [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
         self._records = ArrayRecordDataSource(filled) if filled else []
@@ -97,16 +90,16 @@ class Parquet(Shards):
     Args:
         path: the folder of the files.
         files: paths relative to it.
+        white_level: as `decode` takes it.
 
     Raises:
         InputError: for a damaged file, one without a column of images, or without pyarrow.
     """
 
-    def __init__(self, path: str, files: Sequence[str]) -> None:
+    def __init__(self, path: str, files: Sequence[str], white_level: int = 0) -> None:
         self._opened = [_open_parquet(Path(path, file)) for file in files]
-        super().__init__(
-            path, [(f, p.metadata.num_rows) for f, p in zip(files, self._opened, strict=True)]
-        )
+        counted = [(f, p.metadata.num_rows) for f, p in zip(files, self._opened, strict=True)]
+        super().__init__(path, counted, white_level)
         self._columns = [
             _image_column(file, Path(path, name))
             for name, file in zip(files, self._opened, strict=True)
@@ -114,8 +107,8 @@ class Parquet(Shards):
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._lock = threading.Lock()  # a ParquetFile is not safe to read from several threads
 
-    def __reduce__(self) -> tuple[type["Parquet"], tuple[str, list[str]]]:
-        return Parquet, (self.path, [file for file, _ in self.files])
+    def __reduce__(self) -> tuple[type["Parquet"], tuple[str, list[str], int]]:
+        return Parquet, (self.path, [file for file, _ in self.files], self.white_level)
 
     def read(self, index: int) -> bytes:
         file, row = self.place(index)
@@ -123,9 +116,12 @@ class Parquet(Shards):
         group = 0
         while row >= (rows := metadata.row_group(group).num_rows):
             group, row = group + 1, row - rows
-        value = self._column(file, group)[row].as_py()
+        value: Any = self._column(file, group)[row].as_py()
+        path = None
         if isinstance(value, dict):
-            value = value.get("bytes")
+            path, value = value.get("path"), value.get("bytes")
+        if not value and path:
+            raise UnreadableImage(f"the row holds a path, {path!r}, and no picture")
         if not value:
             raise UnreadableImage("the row has no bytes")
         require_bounded(len(value))
@@ -146,13 +142,18 @@ class Parquet(Shards):
 def open_array_records(data: Data) -> ArrayRecords | None:
     """Opens an `.array_record` file, or all of them below a folder."""
     folder, files = _files(data.path, ".array_record")
-    return ArrayRecords(folder, files) if files else None
+    return ArrayRecords(folder, files, data.white_level) if files else None
 
 
 def open_parquet(data: Data) -> Parquet | None:
     """Opens a `.parquet` file, or all of them below a folder."""
     folder, files = _files(data.path, ".parquet")
-    return Parquet(folder, files) if files else None
+    return Parquet(folder, files, data.white_level) if files else None
+
+
+def _places(file: str) -> tuple[str, ...]:
+    *folders, shard = file.split("/")
+    return (*(f"{folder}/" for folder in folders), NUMBER.sub("", PurePosixPath(shard).stem) + "*")
 
 
 def _files(path: str, suffix: str) -> tuple[str, list[str]]:
@@ -203,9 +204,3 @@ def _image_column(file: Any, path: Path) -> str:
     if not columns:
         raise InputError(f"{str(path)!r} has no column of images ({{bytes, path}}, or bytes).")
     return "image" if "image" in columns else columns[0]
-
-
-def _split_of(file: str) -> str:
-    path = PurePosixPath(file)
-    first = re.split(r"[^a-z]", path.name.lower(), maxsplit=1)[0]
-    return first if first in SPLITS else path.parent.name

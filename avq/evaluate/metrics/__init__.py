@@ -27,6 +27,7 @@ METRICS: dict[str, Metric[Any]] = {
 # Keys beside those of the metrics.
 EVALUATION = {
     "n": "images measured, each once",
+    "trained_on": "how many of them the run was trained on, by name; None where it is not known",
     "step": "training steps of the checkpoint",
     "split": "which images",
     "data": "where they come from",

@@ -1,0 +1,38 @@
+"""Hashes of the names of images, by which they are known again and drawn for a split."""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import UInt64
+
+
+def hash_names(names: Iterable[str], key: str = "") -> UInt64[np.ndarray, "n"]:
+    """64-bit hashes of names.
+
+    Args:
+        names: any text.
+        key: hashes under different keys are independent; up to 64 bytes.
+    """
+    secret = key.encode()
+
+    def digest(name: str) -> bytes:
+        data = name.encode("utf-8", "surrogatepass")  # names of files need not be valid UTF-8
+        return hashlib.blake2b(data, digest_size=8, key=secret).digest()
+
+    return np.frombuffer(b"".join(map(digest, names)), "<u8").astype(np.uint64)
+
+
+def to_text(hashes: UInt64[np.ndarray, "n"]) -> str:
+    """Hashes as base64, for a JSON file: 10.7 bytes an image."""
+    return base64.b64encode(hashes.astype("<u8").tobytes()).decode()
+
+
+def from_text(text: str) -> UInt64[np.ndarray, "n"]:
+    """Reads what `to_text` wrote.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    return np.frombuffer(base64.b64decode(text, validate=True), "<u8").astype(np.uint64)
