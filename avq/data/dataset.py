@@ -129,6 +129,52 @@ class Summary:
     name_hashes: dict[str, str] = field(default_factory=dict)
 
 
+def read_summary(content: Any, image_size: int) -> Summary:
+    """The summary that a run's `dataset.json` holds.
+
+    Args:
+        content: of the file.
+        image_size: side of the images in the run's config, pixels.
+
+    Raises:
+        InputError: for a file that is damaged, or of another size of images.
+    """
+    try:
+        problem = _problem(content)
+        summary = None if problem else Summary(**content)
+    except (AttributeError, TypeError, ValueError) as error:
+        summary, problem = None, " ".join(str(error).split())
+    if summary is not None and summary.size != image_size:
+        problem = f"its size is {summary.size}, that of the config {image_size}"
+    if summary is None or problem:
+        raise InputError(f"the run's dataset.json is damaged ({problem}). Put back a copy.")
+    return summary
+
+
+def _problem(content: Mapping[str, Any]) -> str:
+    """What is wrong with the values of a summary; empty where nothing is."""
+    for name in ("pixel_mean", "pixel_std", "pixel_variance"):
+        value = content.get(name)
+        if not isinstance(value, float) or not abs(value) <= 1:
+            return f"{name} is {value!r}"
+    if not math.isclose(content["pixel_std"] ** 2, content["pixel_variance"], abs_tol=1e-9):
+        return "pixel_variance is not the square of pixel_std"
+    counts, unused = content.get("counts"), content.get("unused", {})
+    if not isinstance(counts, dict) or set(counts) != {"train", "test"}:
+        return "counts are not those of train and test"
+    whole = {**counts, **unused, "size": content.get("size"), "seed": content.get("seed")}
+    for name, value in whole.items():
+        if type(value) is not int or value < 0:
+            return f"{name} is {value!r}"
+    if any(set(entry) != {"name", "reason"} for entry in content.get("rejected", [])):
+        return "rejected holds other keys than name and reason"
+    hashes = {name: from_text(text) for name, text in content.get("name_hashes", {}).items()}
+    if hashes and set(hashes) != {"train", "test"}:
+        return "name_hashes are not those of train and test"
+    rule = content.get("split_rule", OLDER)
+    return "" if isinstance(rule, str) else f"split_rule is {rule!r}"
+
+
 @dataclass
 class Dataset:
     """Training and test images of a run."""
@@ -149,7 +195,7 @@ def open_dataset(data: Data, known: Mapping[str, Any] | None = None) -> Dataset:
         InputError: for a path that is missing or has too few images, or whose images changed since
             `known`.
     """
-    before = None if known is None else Summary(**known)
+    before = None if known is None else read_summary(known, data.image_size)
     splits = open_splits(data, older=before is not None and before.split_rule == OLDER)
     if splits.unused:
         log.warning("data.path: not used: %s", in_words(splits.unused))

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, UInt8
 
 from avq import cpu, parallel, settings
-from avq.data.dataset import ImageSet, Summary, open_dataset
+from avq.data.dataset import ImageSet, Summary, open_dataset, read_summary
 from avq.data.names import from_text, hash_names
 from avq.data.pipeline import eval_batches
 from avq.data.settings import Data
@@ -169,7 +169,7 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Imag
             raise InputError("--split all goes with --data. Give a folder or .zip of images.")
         own = open_dataset(data, trained.dataset)
         return (own.train if split == "train" else own.test), own.summary
-    summary = Summary(**trained.dataset)
+    summary = read_summary(trained.dataset, data.image_size)
     if split == "all":
         return ImageSet(open_source(path, data.white_level), data.max_rejected), summary
     splits = open_splits(replace(data, path=path))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -194,6 +195,35 @@ def test_known_summary_is_taken_as_it_is(folder):
 def summary_of(data):
     """Content of a `dataset.json`."""
     return json.loads(json.dumps(dataclasses.asdict(open_dataset(data).summary)))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        *(({"pixel_variance": v}, f"pixel_variance is {v}") for v in (math.nan, math.inf, 3)),
+        ({"pixel_variance": -1.0}, "pixel_variance is not the square of pixel_std"),
+        ({"pixel_mean": "x"}, "pixel_mean is 'x'"),
+        ({"pixel_std": []}, r"pixel_std is \[\]"),
+        ({"pixel_std": 0.9}, "pixel_variance is not the square of pixel_std"),
+        *(({"size": v}, f"size is {v!r}") for v in (True, -1, None, "8")),
+        ({"size": 10**12}, f"its size is {10**12}, that of the config {SIZE}"),
+        ({"counts": {"train": 8}}, "counts are not those of train and test"),
+        ({"counts": {"train": 8, "test": -2}}, "test is -2"),
+        ({"counts": 3}, "counts are not those"),
+        ({"counts": None}, "counts are not those"),
+        ({"rejected": [{"name": "a"}]}, "rejected holds other keys"),
+        ({"rejected": [3]}, "."),
+        ({"split_rule": 1}, "split_rule is 1"),
+        ({"name_hashes": {"train": "x"}}, "."),
+        ({"name_hashes": {"train": ""}}, "name_hashes are not those of train and test"),
+        ({"more": 1}, "unexpected keyword argument 'more'"),
+    ],
+)
+def test_damaged_summary_is_refused_with_what_is_wrong(change, problem, folder):
+    known = summary_of(settings(folder)) | change
+    message = rf"^the run's dataset\.json is damaged \([^\n]*{problem}[^\n]*\)\. Put back a copy\.$"
+    with pytest.raises(InputError, match=message):
+        open_dataset(settings(folder), known)
 
 
 def test_images_that_came_went_or_were_renamed_are_refused_with_their_numbers(folder):
