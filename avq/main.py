@@ -33,7 +33,7 @@ flags:
   --help                   this text, and the settings of --config
 
 exit codes: 0 done; 2 bad input; 1 diverged, or could not save; 75 could not reach the other
-processes; 128 + n stopped by signal n. After the last two the same command continues.
+processes, or lost one; 128 + n stopped by signal n. After the last two the same command continues.
 
 examples:
   python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=runs/demo

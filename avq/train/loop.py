@@ -25,7 +25,7 @@ from avq.config import (
     write_config,
 )
 from avq.errors import InputError
-from avq.hosts import is_main_process
+from avq.hosts import exit_if_gone, is_main_process
 from avq.json_files import read_json, write_json
 from avq.lock import locked
 from avq.train.guards import Guards
@@ -216,6 +216,9 @@ class _Loop:
                 f"{error} The newest checkpoint is of step {self.checkpoints.latest()}. "
                 "Lower optim.learning_rate, and train in another --workdir."
             ) from error
+        except Exception as error:
+            exit_if_gone(error)
+            raise
         finally:
             self.batches.close()
             self.profile.close()
