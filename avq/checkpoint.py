@@ -25,6 +25,7 @@ from avq.hosts import is_main_process
 from avq.settings import MAX_INT32, setting
 
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
+LOOP_CLOSED = "Event loop is closed"
 Best = tuple[str, Literal["max", "min"]]
 log = logging.getLogger(__name__)
 
@@ -137,21 +138,37 @@ class Checkpoints:
             measure: the measure that ranks checkpoints, where the state was evaluated.
 
         Raises:
-            NotSaved: when this one, or the one before, could not be written.
+            NotSaved: when this one, or the one before, could not be written, or when the run's
+                folder has disappeared.
         """
         if step in self._manager.all_steps():
             return
+        if not self._run.is_dir():  # Orbax would make another, without the run's other files
+            raise NotSaved(
+                f"the folder {str(self._run)!r} has disappeared. Put it back, and the same command "
+                "continues from its newest checkpoint; without it, the command starts anew."
+            )
         items = {
             "state": ocp.args.PyTreeSave(state),
             "config": ocp.args.JsonSave(dict(config)),
             "checksums": ocp.args.JsonSave(checksums(state)),
         }
+        _drop_reports_of_abandoned_work()
         measures = None if measure is None else {self._measure: measure}
         try:
             # Forced, or Orbax leaves a step out while it still writes the one before.
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=measures, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
+
+    def require_saved(self) -> None:
+        """Looks, without waiting, at the newest checkpoint begun.
+
+        Raises:
+            NotSaved: when it could not be written.
+        """
+        if not self._manager.is_saving_in_progress():
+            self.wait()  # not at all: its thread has ended
 
     def wait(self) -> None:
         """Waits until every checkpoint begun is whole on disk.
@@ -199,7 +216,7 @@ class Checkpoints:
     def _newest(
         self, restore: Callable[[int], Any], steps: list[int] | None = None
     ) -> tuple[int, Any]:
-        _drop_reports_of_abandoned_reads()
+        _drop_reports_of_abandoned_work()
         damage = {}
         for step in reversed(self.steps() if steps is None else steps):
             try:
@@ -300,21 +317,27 @@ def _silent_narrator() -> Iterator[None]:
 
 
 @functools.cache
-def _drop_reports_of_abandoned_reads() -> None:
-    """Keeps Python from printing what becomes of the reads that Orbax left behind.
+def _drop_reports_of_abandoned_work() -> None:
+    """Keeps Python from printing what becomes of the reads and writes that Orbax left behind.
 
-    When one array cannot be read, Orbax 0.12 closes the event loop in which it reads the others;
-    sooner or later, a traceback of pages follows for each of them.
+    When one array cannot be read or written, Orbax 0.12 closes the event loop in which it works on
+    the others; sooner or later, a traceback of pages follows for each of them.
     """
-    report = sys.unraisablehook
+    report, report_raised = sys.unraisablehook, sys.excepthook
 
     def report_others(unraisable: Any) -> None:
         code = getattr(unraisable.object, "cr_code", None)
         of_orbax = code is not None and "orbax" in code.co_filename
-        if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+        if not of_orbax and str(unraisable.exc_value) != LOOP_CLOSED:
             report(unraisable)
 
-    sys.unraisablehook = report_others
+    def report_raised_by_others(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if str(error) != LOOP_CLOSED:
+            report_raised(kind, error, trace)
+
+    sys.unraisablehook, sys.excepthook = report_others, report_raised_by_others
 
 
 def _one_line(error: Exception) -> str:

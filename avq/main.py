@@ -9,11 +9,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from avq.errors import InputError
+from avq.train.stop import Stop, stop_on_signal  # neither imports JAX
 
-OWN = ("--workdir", "--profile", "--distributed")
+OWN = ("--workdir", "--profile", "--init-from", "--distributed")
 HELP = """\
 usage: python -m avq.main --config=FILE[:VARIANT] --workdir=FOLDER [flags]
 
@@ -23,6 +25,7 @@ flags:
   --config=FILE[:VARIANT]  config: a file, or the name of one that comes with avq
   --config.KEY=VALUE       a value of the config; --config=FILE --help lists them
   --workdir=FOLDER         folder of the run; one that holds a run resumes it
+  --init-from=RUN          starts a new run from the weights of another one
   --profile=STEPS          traces so many steps into FOLDER/profile
   --distributed[=HOST:PORT,PROCESSES,INDEX]
                            one of several processes of a run; srun, mpirun and Cloud TPU are
@@ -30,7 +33,7 @@ flags:
   --help                   this text, and the settings of --config
 
 exit codes: 0 done; 2 bad input; 1 diverged, or could not save; 75 could not reach the other
-processes; 128 + n stopped by signal n. After the last two the same command continues.
+processes, or lost one; 128 + n stopped by signal n. After the last two the same command continues.
 
 examples:
   python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=runs/demo
@@ -43,18 +46,19 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for narrator in ("absl", "asyncio"):  # Orbax and Grain; errors there are raised, too
         logging.getLogger(narrator).setLevel(logging.CRITICAL)
-    try:
-        return _run(arguments)
-    except InputError as error:
-        return _failed(error, 2)
-    except KeyboardInterrupt:  # before the first step, or for the second time
-        return 128 + signal.SIGINT
+    with stop_on_signal() as stop:
+        try:
+            return _run(arguments, stop)
+        except InputError as error:
+            return _failed(error, 2)
+        except KeyboardInterrupt:  # before the first step, or for the second time
+            return 128 + (stop.number or signal.SIGINT)
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(arguments: Sequence[str], stop: Stop) -> int:
     from avq.config import joined
 
-    arguments = joined(arguments, ("--config", "--workdir", "--profile"))
+    arguments = joined(arguments, ("--config", "--workdir", "--profile", "--init-from"))
     if not arguments or {"-h", "--help"} & set(arguments):
         return _help([a for a in arguments if a.startswith("--config")])
     own = {name: value for name, _, value in (a.partition("=") for a in arguments) if name in OWN}
@@ -64,7 +68,8 @@ def _run(arguments: Sequence[str]) -> int:
     if not profile.isdecimal():
         raise InputError(f"--profile={profile} is not a number of steps.")
     rest = [a for a in arguments if a.partition("=")[0] not in OWN]
-    return _train(rest, workdir, int(profile), own.get("--distributed"))
+    options = {"profile": int(profile), "init_from": own.get("--init-from", ""), "stop": stop}
+    return _train(rest, own.get("--distributed"), workdir, options)
 
 
 def _help(config: Sequence[str]) -> int:
@@ -78,7 +83,9 @@ def _help(config: Sequence[str]) -> int:
     return 0
 
 
-def _train(config: Sequence[str], workdir: str, profile: int, distributed: str | None) -> int:
+def _train(
+    config: Sequence[str], distributed: str | None, workdir: str, options: Mapping[str, Any]
+) -> int:
     import jax
 
     from avq import cpu, hosts, tasks
@@ -92,7 +99,7 @@ def _train(config: Sequence[str], workdir: str, profile: int, distributed: str |
         jax.config.update("jax_compilation_cache_dir", cache)
         hosts.initialize(distributed)
         cpu.keep_memory()
-        return loop.train(tasks.make_task(loaded), workdir, profile)
+        return loop.train(tasks.make_task(loaded), workdir, **options)
     except (Diverged, NotSaved, OSError) as error:
         return _failed(error, 1)
     except hosts.NotConnected as error:

@@ -101,7 +101,9 @@ def test_damaged_checkpoint_is_passed_over_or_read_as_it_was_saved(
 def test_reports_of_reads_that_orbax_abandons_are_dropped_and_no_others(saved, monkeypatch):
     reported: list[str] = []
     monkeypatch.setattr("sys.unraisablehook", lambda report: reported.append(str(report.exc_value)))
-    drop = checkpoint._drop_reports_of_abandoned_reads
+    raised: list[str] = []
+    monkeypatch.setattr("sys.excepthook", lambda kind, error, trace: raised.append(str(error)))
+    drop = checkpoint._drop_reports_of_abandoned_work
     drop.cache_clear()
     with Checkpoints(saved, read_only=True) as checkpoints:
         checkpoints.restore_arrays()
@@ -111,6 +113,9 @@ def test_reports_of_reads_that_orbax_abandons_are_dropped_and_no_others(saved, m
         exec(compile(READ, file, "exec"), defined)
         defined["read"](file).send(None)  # and gone before it is done
     assert reported == ["theirs.py"]
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("theirs")):
+        sys.excepthook(type(error), error, None)
+    assert raised == ["theirs"]
 
 
 READ = """
@@ -213,6 +218,35 @@ def test_what_cannot_be_written_is_told_and_the_last_checkpoint_stays(saved, tmp
         save_to_full_disk()
     with Checkpoints(run, read_only=True) as checkpoints:
         assert checkpoints.restore_arrays()[0] == 5
+
+
+def test_failed_save_is_told_without_another_one(saved, tmp_path):
+    def poll(checkpoints):
+        for _ in range(1_000_000):
+            checkpoints.require_saved()
+
+    run = tmp_path / "run"
+    shutil.copytree(saved, run)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(run) as checkpoints:
+        checkpoints.require_saved()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+        try:
+            checkpoints.save(7, state_of(7), {})
+            with pytest.raises(NotSaved, match=r"File too large\. .* continues from step 5"):
+                poll(checkpoints)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_folder_that_has_disappeared_is_told_and_not_made_again(tmp_path):
+    run = tmp_path / "run"
+    save(run)
+    with Checkpoints(run) as checkpoints:
+        shutil.rmtree(run)
+        with pytest.raises(NotSaved, match=r"run' has disappeared\. Put it back"):
+            checkpoints.save(7, state_of(7), {})
+    assert not run.exists()
 
 
 def test_waiting_tells_what_could_not_be_written(saved, monkeypatch):

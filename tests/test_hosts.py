@@ -54,7 +54,8 @@ def test_tasks_that_were_started_together_connect(name, monkeypatch):
     hosts.initialize("")
     hosts.initialize("host:80,4,1")
     by_hand = {"coordinator_address": "host:80", "num_processes": 4, "process_id": 1}
-    assert calls == [{}, {}, by_hand]
+    timeouts = {"initialization_timeout": 600, "heartbeat_timeout_seconds": 40}
+    assert calls == [timeouts, timeouts, by_hand | timeouts]
 
 
 def test_others_that_do_not_answer_are_named_as_the_cause(monkeypatch):
@@ -68,11 +69,39 @@ def test_others_that_do_not_answer_are_named_as_the_cause(monkeypatch):
         hosts.initialize("host:80,2,1")
 
 
-def start(arguments, processes, devices):
-    """Processes of a run, each with its own devices of the CPU backend."""
+ALONE = """
+import sys
+from avq import hosts, main
+hosts.TOLD_AFTER, hosts.GIVEN_UP_AFTER = 0.1, 0.2
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_process_alone_ends_in_one_line(plain, tmp_path, one_line, index):
+    command = [sys.executable, "-c", ALONE, *plain, f"--workdir={tmp_path / 'run'}"]
+    ended = subprocess.run(
+        [*command, f"--distributed={free_address()},2,{index}"],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == os.EX_TEMPFAIL
+    waiting, *rest = ended.stderr.splitlines()
+    assert waiting.startswith("waiting ")
+    assert "the other processes did not come in 0 s. Start all" in one_line("\n".join(rest))
+    assert not (tmp_path / "run").exists()
+
+
+def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def start(arguments, processes, devices):
+    """Processes of a run, each with its own devices of the CPU backend."""
+    address = free_address()
     program = (
         "import sys, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1])); "
         "from avq import main; sys.exit(main.main(sys.argv[2:]))"
@@ -121,3 +150,17 @@ def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
             rtol=0.02,
             atol=2e-3,
         )
+
+
+def test_process_whose_other_is_killed_ends_with_75_and_one_line(plain, tmp_path):
+    forever = ["--config.parallel.devices=0", "--config.train.steps=100000"]
+    both = start([*plain, *forever, f"--workdir={tmp_path / 'run'}"], processes=2, devices=1)
+    for line in both[0].stdout:
+        if "step 4/" in line:
+            break
+    both[1].kill()
+    both[1].communicate()
+    output = both[0].communicate()[0]
+    assert both[0].returncode == os.EX_TEMPFAIL, output
+    (error,) = [line for line in output.splitlines() if not line.startswith(("step ", "eval "))]
+    assert error.startswith("error: lost another process: ")

@@ -1,6 +1,7 @@
 """Training from the command line: flags as people type them, help, refusals."""
 
 import json
+import os
 import shlex
 import signal
 
@@ -19,8 +20,8 @@ def asked(monkeypatch):
     """Configs, folders and profiled steps that training was asked for; nothing is trained."""
     calls = []
 
-    def train(task, workdir, profile):
-        calls.append((task.config, workdir, profile))
+    def train(task, workdir, profile, init_from, stop):
+        calls.append((task.config, workdir, profile, init_from))
         return 0
 
     monkeypatch.setattr(loop, "train", train)
@@ -30,17 +31,17 @@ def asked(monkeypatch):
 @pytest.mark.parametrize(
     "arguments",
     [
-        "--config=configs/ah_vqvae.py:tiny --config.seed=5 --workdir=runs/x --profile=3",
-        "--config configs/ah_vqvae.py:tiny --config.seed 5 --workdir runs/x --profile 3",
-        "--workdir runs/x --profile 3 --config ah_vqvae:tiny --config.seed=5",
-        "--config.seed 5 --profile=3 --config=ah_vqvae:tiny --workdir runs/x",
+        "--config=configs/ah_vqvae.py:tiny --config.seed=5 --workdir=x --profile=3 --init-from=y",
+        "--config configs/ah_vqvae.py:tiny --config.seed 5 --workdir x --profile 3 --init-from y",
+        "--workdir x --profile 3 --config ah_vqvae:tiny --config.seed=5 --init-from y",
+        "--config.seed 5 --init-from=y --profile=3 --config=ah_vqvae:tiny --workdir x",
     ],
 )
 def test_flags_are_understood_with_blanks_as_with_equals_signs(asked, arguments):
     assert main(shlex.split(arguments)) == 0
-    ((config, workdir, profile),) = asked
+    ((config, *others),) = asked
     assert config == tasks.load(["--config=ah_vqvae:tiny"]).to_dict() | {"seed": 5}
-    assert (workdir, profile) == ("runs/x", 3)
+    assert others == ["x", 3, "y"]
 
 
 def test_flag_without_an_address_takes_no_value(asked, monkeypatch):
@@ -90,7 +91,7 @@ def test_bad_input_is_refused_in_one_line(capsys, tmp_path, one_line, arguments,
     assert main(given) == 2
     printed = capsys.readouterr()
     assert message in one_line(printed.err)
-    assert printed.out == ""
+    assert printed.out in ("", f"{folder}: opening the data\n")
     assert not folder.exists()
 
 
@@ -105,7 +106,7 @@ def test_bad_input_is_refused_in_one_line(capsys, tmp_path, one_line, arguments,
     ],
 )
 def test_exit_code_is_that_of_the_help(capsys, tmp_path, monkeypatch, one_line, error, code):
-    def train(*_):
+    def train(*_, **__):
         raise error
 
     monkeypatch.setattr(loop, "train", train)
@@ -113,6 +114,16 @@ def test_exit_code_is_that_of_the_help(capsys, tmp_path, monkeypatch, one_line, 
     printed = capsys.readouterr().err
     if str(error):
         assert str(error) in one_line(printed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_before_the_first_step_ends_with_its_number(tmp_path, monkeypatch, capsys, number):
+    def train(*_, **__):
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(loop, "train", train)
+    assert main(["--config=vqvae:tiny", f"--workdir={tmp_path}"]) == 128 + number
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["--workdir=x", "--help"]])
@@ -127,7 +138,7 @@ def test_usage_is_printed_and_ends_in_two_examples(capsys, asked, arguments):
     for (*command,) in examples:
         assert command[:3] == ["python", "-m", "avq.main"]
         assert main([*command[3:], "--config.parallel.devices=1"]) == 0
-    assert [workdir for _, workdir, _ in asked] == ["runs/demo", "runs/ah"]
+    assert [workdir for _, workdir, _, _ in asked] == ["runs/demo", "runs/ah"]
     assert asked[1][0]["data"]["path"] == "faces.zip"
 
 

@@ -1,7 +1,9 @@
 """Task of a discrete autoencoder: an autoencoder alone, or against a discriminator."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,8 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from avq import parallel
-from avq.data.dataset import Dataset, open_dataset
-from avq.data.pipeline import prefetch, train_batches
+from avq.data.dataset import Dataset, ImageSet, open_dataset
+from avq.data.pipeline import THREADS, prefetch, train_batches
 from avq.data.settings import Data
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
@@ -30,6 +32,7 @@ from avq.trained import PLAYER as VQVAE
 
 DISCRIMINATOR = "discriminator"  # the other player
 ALL_ALIKE = 1e-9  # variance of pixels in [-1, 1] that differ by rounding alone
+SCANNED = 5_000  # test images that are decoded in seconds
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,7 @@ class ImageData:
         order = train_batches(
             self.dataset.train, self._data, seed=self._seed, host=host, hosts=hosts
         )
-        batches: Batches = prefetch(order, start, self._data.workers)
-        return batches
+        return _batches(prefetch(order, start, self._data.workers))
 
 
 class Autoencoder(Task):
@@ -88,6 +90,7 @@ class Autoencoder(Task):
                 config["discriminator"], config["model"], axis_name=parallel.AXIS
             )
             self.learning_rates[DISCRIMINATOR] = optim.discriminator_learning_rate
+            self.starts = {DISCRIMINATOR: self.objective.loss.adversarial_start}
         require_multiple(self.data.image_size, self.model.stride())
 
     @classmethod
@@ -213,6 +216,8 @@ class Autoencoder(Task):
 
     def open_data(self, known: Mapping[str, Any] | None) -> ImageData:
         dataset = open_dataset(self.data, known)
+        if len(dataset.test) <= SCANNED:
+            _require_readable(dataset.test)
         self.pixel_variance = dataset.summary.pixel_variance
         if self.pixel_variance < ALL_ALIKE:
             raise InputError(
@@ -242,6 +247,13 @@ class Autoencoder(Task):
             return [collapse]
         return [collapse, Ruin(self.objective.loss.adversarial_start)]
 
+    def data_headline(self, data: ImageData) -> str:
+        counts, size = data.dataset.summary.counts, self.data.image_size
+        return f"{counts['train']:,} images and {counts['test']:,} test images of {size}x{size}"
+
+    def conclusion(self, run: Path) -> str:
+        return f"Pictures are in {run}/samples. Next: avq eval {run}"
+
     def headline(self, values: Mapping[str, Any]) -> str:
         perplexities = "/".join(f"{p:.0f}" for p in values["train/perplexity"])
         return (
@@ -255,3 +267,39 @@ class Autoencoder(Task):
             f"psnr {measures['psnr']:.2f} dB  ssim {measures['ssim']:.3f}  "
             f"mae/std {measures['mae_over_std']:.4f}  usage {usages}"
         )
+
+
+def _batches(stream: Any) -> Generator[Batch, None, None]:
+    """The batches of a Grain iterator, which is closed with this one.
+
+    Raises:
+        ChildProcessError: when one of Grain's processes has died.
+    """
+    try:
+        while True:
+            yield next(stream)
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise ChildProcessError(
+            f"one of the data.workers has died: {str(error).partition('.')[0]}. It may have been "
+            "out of memory. The same command continues."
+        ) from error
+    finally:
+        stream.close()
+
+
+def _require_readable(images: ImageSet) -> None:
+    """Decodes all images, so that too many unreadable ones are known before the first step.
+
+    Raises:
+        InputError: listing the unreadable images.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        readable = pool.map(lambda index: images[index] is not None, range(len(images)))
+        try:
+            for _ in readable:
+                pass
+        except InputError:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -25,6 +25,9 @@ class Interval:
         start: steps done before it.
         may_skip: how many steps of the run may be left out for not being finite.
         values_of: values to log from the summed counts of the steps, see `Task.interval`.
+
+    Attributes:
+        began: when the clock was started, on `time.perf_counter`.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Interval:
 
     def restart(self) -> None:
         """Restarts the clock, so that throughput excludes the time so far."""
-        self._began, self._waited, self._timed_from = time.perf_counter(), 0.0, len(self._metrics)
+        self.began, self._waited, self._timed_from = time.perf_counter(), 0.0, len(self._metrics)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -80,23 +83,22 @@ class Interval:
         self._metrics[-1] = None
 
     def summary(self, batch_size: int) -> dict[str, Any]:
-        """Values to log: means of the metrics over the interval, values of the summed counts,
-        images a second, and the share of time spent waiting for data. Empty when all steps were
-        left out.
+        """Values to log: means of the metrics over the interval, values of the summed counts, and,
+        of the steps since `restart` where there are any, images a second and the share of time
+        spent waiting for data. Empty when all steps were left out.
         """
         fetched = jax.device_get([metrics for metrics in self._metrics if metrics is not None])
         if not fetched:
             return {}
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self.began
         timed = len(self._metrics) - self._timed_from
         means = {
             name: float(np.mean([metrics.means[name] for metrics in fetched]))
             for name in fetched[0].means
         }
         counts = jax.tree.map(lambda *arrays: sum(arrays), *[m.counts for m in fetched])
-        speed = {
-            "images_per_second": timed * batch_size / seconds,
-            "data_wait": self._waited / seconds,
-        }
-        values = means | self.values_of(counts) | speed
+        values = means | self.values_of(counts)
+        if timed:
+            values["images_per_second"] = timed * batch_size / seconds
+            values["data_wait"] = self._waited / seconds
         return {f"train/{name}": value for name, value in values.items()}

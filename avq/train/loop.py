@@ -1,6 +1,8 @@
 """The training loop: a run from its start, or from its newest checkpoint, to its last step."""
 
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from avq import parallel
-from avq.checkpoint import CHECKPOINTS, Checkpoints
+from avq.checkpoint import CHECKPOINTS, Checkpoints, NotSaved
 from avq.config import (
     CONFIG,
     DATASET,
@@ -23,36 +25,43 @@ from avq.config import (
     write_config,
 )
 from avq.errors import InputError
-from avq.hosts import is_main_process
+from avq.hosts import exit_if_gone, is_main_process
 from avq.json_files import read_json, write_json
 from avq.lock import locked
 from avq.train.guards import Guards
+from avq.train.initial import with_weights
 from avq.train.interval import Diverged, Interval
-from avq.train.optim import make_optimizers
+from avq.train.optim import learning_rate, make_optimizers, make_schedules
 from avq.train.profile import Profile
 from avq.train.state import TrainState, init_state
 from avq.train.step import train_step
-from avq.train.stop import Stop, stop_on_signal
+from avq.train.stop import Stop
 from avq.train.task import Batch, Task, TaskData
 from avq.train.writers import Progress, Writer
 
 Optimizers = dict[str, optax.GradientTransformation]
 
 
-def train(task: Task, workdir: str, profile: int = 0) -> int:
+def train(
+    task: Task, workdir: str, profile: int = 0, init_from: str = "", stop: Stop | None = None
+) -> int:
     """Trains, or resumes, the run in a folder.
 
     Args:
         task: with the config of the run.
         workdir: the folder.
         profile: steps to trace into its folder `profile`, soon after the start; see `Profile`.
+        init_from: folder of another run, whose weights a new run starts from.
+        stop: of `stop_on_signal`; None catches no signals.
 
     Returns:
         0 when the last step is done, 128 + the signal's number when it was interrupted (the steps
         done are saved).
 
     Raises:
-        InputError: for errors that the user can correct; nothing has been written then.
+        InputError: for errors that the user can correct. Of those found before the first step,
+            nothing has been written; after it, such as for images that cannot be read, the steps
+            done are saved.
         Diverged: when losses or gradients are no longer finite.
         NotSaved: when a checkpoint cannot be written.
         OSError: when another file cannot be written.
@@ -61,23 +70,31 @@ def train(task: Task, workdir: str, profile: int = 0) -> int:
     _require_same_config(task, run)
     optimizers = optimizers_of(task)
     mesh = require_runnable(task, optimizers)
+    _say(f"{workdir}: opening the data")
     data = task.open_data(read_json(run / DATASET))
     kept = checkpoint.keep, checkpoint.keep_best, task.best
     writes = is_main_process()
     with locked(run) if writes else nullcontext(), Checkpoints(run, *kept) as checkpoints:
-        state, start = _start(task, optimizers, mesh, checkpoints)
+        state, start = _start(task, optimizers, mesh, checkpoints, init_from)
         if writes:
             write_json(run / DATASET, dict(data.summary))
             write_config(run, task.config)
         if start >= task.train.steps:
             _say(f"{workdir}: all {start} steps are done. Raise --config.train.steps to train on.")
             return 0
-        return _Loop(task, run, optimizers, mesh, data, checkpoints).run(state, start, profile)
+        _say(f"{workdir}: {_description(task, data, mesh, state)}")
+        loop = _Loop(task, run, optimizers, mesh, data, checkpoints)
+        return loop.run(state, start, profile, stop or Stop())
 
 
 def optimizers_of(task: Task) -> Optimizers:
     """The optimiser of each player."""
-    return make_optimizers(task.optim, task.learning_rates, task.train.steps)
+    return make_optimizers(task.optim, schedules_of(task))
+
+
+def schedules_of(task: Task) -> dict[str, optax.Schedule]:
+    """The schedule of each player's learning rate, by the number of its updates."""
+    return make_schedules(task.optim, task.learning_rates, task.starts, task.train.steps)
 
 
 def compile_step(task: Task, optimizers: Optimizers, mesh: Mesh) -> Any:
@@ -122,11 +139,15 @@ def _require_same_config(task: Task, run: Path) -> None:
 
 
 def _start(
-    task: Task, optimizers: Optimizers, mesh: Mesh, checkpoints: Checkpoints
+    task: Task, optimizers: Optimizers, mesh: Mesh, checkpoints: Checkpoints, init_from: str
 ) -> tuple[TrainState, int]:
     init = partial(init_state, task, optimizers)
     if not checkpoints.steps():
-        return parallel.init_replicated(init, mesh), 0
+        state = parallel.init_replicated(init, mesh)
+        if init_from:
+            step, state = with_weights(state, init_from, task.averaged)
+            _say(f"starting from the weights of {init_from} at step {step}")
+        return state, 0
     sharding = parallel.replicated(mesh)
     target = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), jax.eval_shape(init)
@@ -134,6 +155,17 @@ def _start(
     start, state = checkpoints.restore_newest(target)
     _say(f"resuming from step {start}")
     return state, start
+
+
+def _description(task: Task, data: TaskData, mesh: Mesh, state: TrainState) -> str:
+    """What is trained on what, for one line."""
+    parameters = ", ".join(
+        f"{name} {sum(leaf.size for leaf in jax.tree.leaves(player.params)):,}"
+        for name, player in state.players.items()
+    )
+    devices = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
+    about = [task.data_headline(data), f"parameters: {parameters}", f"devices: {devices}"]
+    return "; ".join(part for part in about if part)
 
 
 def _say(message: str) -> None:
@@ -154,6 +186,7 @@ class _Loop:
         checkpoints: Checkpoints,
     ) -> None:
         self.task = task
+        self.schedules = schedules_of(task)
         self.folder = run
         self.mesh = mesh
         self.data = data
@@ -164,22 +197,28 @@ class _Loop:
         self.guards = Guards(task.alarms())
         self.asked_to_stop = parallel.DelayedMax(mesh) if jax.process_count() > 1 else int
 
-    def run(self, state: TrainState, start: int, profile: int) -> int:
+    def run(self, state: TrainState, start: int, profile: int, stop: Stop) -> int:
         """Trains from a state; returns the exit code."""
         self.batches = self.data.batches(start)
         self.writer = Writer(self.folder, start)
         self.progress = Progress(start, self.task.train.steps)
         self.profile = Profile(self.folder / "profile", start, profile)
         try:
-            with stop_on_signal() as stop:
-                stopped = self._steps(state, start, stop)
-            return 128 + stopped if stopped else 0
+            self.progress.say("compiling")
+            stop.at_once = False
+            if stopped := self._steps(state, start, stop):
+                return 128 + stopped
+            self.progress.say(f"done. {self.task.conclusion(self.folder)}".rstrip())
+            return 0
         except Diverged as error:
             self.checkpoints.wait()  # the newest may still be on its way
             raise Diverged(
                 f"{error} The newest checkpoint is of step {self.checkpoints.latest()}. "
                 "Lower optim.learning_rate, and train in another --workdir."
             ) from error
+        except Exception as error:
+            exit_if_gone(error)
+            raise
         finally:
             self.batches.close()
             self.profile.close()
@@ -188,36 +227,65 @@ class _Loop:
 
     def _steps(self, state: TrainState, start: int, stop: Stop) -> int:
         """Runs to the last step, or until a signal, whose number it returns."""
-        settings, steps = self.task.train, self.task.train.steps
-        periods = settings.log_every, settings.eval_every, self.task.checkpoint.every
         interval = self._interval(start)
         batch = self._next(interval)
-        for done in range(start + 1, steps + 1):
+        for done in range(start + 1, self.task.train.steps + 1):
             self.profile.before(done)
             state, metrics = self.step(state, self.frozen, batch)
             self.profile.after(done, metrics)
-            last = done == steps
-            if not last:  # the next one is on its way while this step is computed
-                batch = self._next(interval)
             interval.add(metrics)
             self.progress.advance()
-            asked = self.asked_to_stop(stop.number)
-            logs, evaluates, saves = (last or done % every == 0 for every in periods)
-            if logs or evaluates or saves or asked:
-                interval.require_finite()  # before anything is written of it
-            if logs:
-                self._log(interval, done)
-                interval = self._interval(done)
-            measure = None
-            if evaluates:
-                measure = self._evaluate(state, done)
-                interval.restart()
-            if saves or evaluates or asked:
-                self.checkpoints.save(done, state, self.task.config, measure)
+            if done == start + 1:
+                self._first_step_done(interval)
+            with self._saved_on_failure(state, done, interval):
+                if done < self.task.train.steps:  # is on its way while this step is computed
+                    batch = self._next(interval)
+                asked = self.asked_to_stop(stop.number)
+                interval = self._report(state, done, interval, stopping=bool(asked))
             if asked:
                 self.progress.say(f"stopped; saved step {done}. The same command continues.")
                 return asked
         return 0
+
+    def _first_step_done(self, interval: Interval) -> None:
+        """Leaves compilation out of the speed."""
+        interval.require_finite()
+        self.progress.say(f"first step after {time.perf_counter() - interval.began:.0f} s")
+        interval.restart()
+
+    @contextmanager
+    def _saved_on_failure(self, state: TrainState, done: int, interval: Interval) -> Iterator[None]:
+        """Saves the state when what is inside fails, such as an evaluation for unreadable images:
+        else every resume would repeat the steps since the last checkpoint, and fail again.
+        """
+        try:
+            yield
+        except (Diverged, NotSaved):
+            raise
+        except Exception:
+            if jax.process_count() == 1:  # of several, the others would not come to save
+                interval.require_finite()
+                self.checkpoints.save(done, state, self.task.config)
+            raise
+
+    def _report(self, state: TrainState, done: int, interval: Interval, stopping: bool) -> Interval:
+        """Logs, evaluates and saves when it is time to; returns the interval of the next step."""
+        settings, last = self.task.train, done == self.task.train.steps
+        periods = settings.log_every, settings.eval_every, self.task.checkpoint.every
+        logs, evaluates, saves = (last or done % every == 0 for every in periods)
+        self.checkpoints.require_saved()
+        if logs or evaluates or saves or stopping:
+            interval.require_finite()  # before anything is written of it
+        if logs:
+            self._log(state, done, interval)
+            interval = self._interval(done)
+        measure = None
+        if evaluates:
+            measure = self._evaluate(state, done)
+            interval.restart()
+        if saves or evaluates or stopping:
+            self.checkpoints.save(done, state, self.task.config, measure)
+        return interval
 
     def _interval(self, done: int) -> Interval:
         return Interval(done, self.task.optim.skip_nonfinite, self.task.interval)
@@ -228,16 +296,23 @@ class _Loop:
         batch: Batch = parallel.shard_batch(rows, self.mesh)
         return batch
 
-    def _log(self, interval: Interval, done: int) -> None:
+    def _log(self, state: TrainState, done: int, interval: Interval) -> None:
         task = self.task
         values = interval.summary(task.batch_size)
         if not values:
             return
         for warning in self.guards.check(done, values):
             self.progress.say(f"warning: step {done}: {warning}")
-        self.writer.scalars(done, values)
-        left = (task.train.steps - done) * task.batch_size / values["train/images_per_second"]
+        self.writer.scalars(done, values | self._learning_rates(state))
+        speed = values.get("train/images_per_second")
+        left = speed and (task.train.steps - done) * task.batch_size / speed
         self.progress.report(done, task.headline(values), values, left)
+
+    def _learning_rates(self, state: TrainState) -> dict[str, float]:
+        return {
+            f"train/learning_rate/{name}": learning_rate(schedule, state.players[name].opt_state)
+            for name, schedule in self.schedules.items()
+        }
 
     def _evaluate(self, state: TrainState, done: int) -> float:
         """Evaluates the averaged player; returns the measure that ranks checkpoints."""

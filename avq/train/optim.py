@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import optax
 
@@ -50,21 +51,46 @@ def schedule(*, learning_rate: float, warmup: int, decay: str, steps: int) -> op
     )
 
 
-def make_optimizers(
-    optim: Optim, learning_rates: Mapping[str, float], steps: int
-) -> dict[str, optax.GradientTransformation]:
-    """Adam for each player.
+def make_schedules(
+    optim: Optim, learning_rates: Mapping[str, float], starts: Mapping[str, int], steps: int
+) -> dict[str, optax.Schedule]:
+    """Schedule of each player's learning rate, by the number of its updates.
 
     Args:
         optim: settings.
         learning_rates: by player.
-        steps: at which a cosine schedule reaches 0.
+        starts: step from which a player is updated, 0 for those that are not in it.
+        steps: of the run, at which a cosine schedule reaches 0.
     """
     return {
-        name: optax.adam(
-            schedule(learning_rate=rate, warmup=optim.warmup, decay=optim.decay, steps=steps),
-            b1=optim.b1,
-            b2=optim.b2,
+        name: schedule(
+            learning_rate=rate,
+            warmup=optim.warmup,
+            decay=optim.decay,
+            steps=steps - starts.get(name, 0),
         )
         for name, rate in learning_rates.items()
     }
+
+
+def make_optimizers(
+    optim: Optim, schedules: Mapping[str, optax.Schedule]
+) -> dict[str, optax.GradientTransformation]:
+    """Adam for each player, with its learning rate by player."""
+    return {name: optax.adam(rate, b1=optim.b1, b2=optim.b2) for name, rate in schedules.items()}
+
+
+def learning_rate(schedule: optax.Schedule, opt_state: Any) -> float:
+    """Learning rate of the newest update of an optimiser of `make_optimizers`, 0 before its first.
+
+    Args:
+        schedule: the optimiser's.
+        opt_state: its state.
+    """
+    updates = int(optax.tree.get(opt_state, "count", filtering=_of_schedule))
+    return float(schedule(updates - 1)) if updates else 0.0
+
+
+def _of_schedule(path: Any, _: Any) -> bool:
+    """Whether a count is that of the schedule; Adam has one, too."""
+    return bool(path[-1].tuple_name == optax.ScaleByScheduleState.__name__)

@@ -28,7 +28,7 @@ class Player:
     """
 
     params: Params
-    model_state: dict[str, Any]
+    model_state: Any  # a dict; Orbax puts leaves of its own in the place of an empty one
     opt_state: optax.OptState
 
     def variables(self) -> dict[str, Any]:

@@ -71,10 +71,14 @@ def train_step(
     params = {name: player.params for name, player in players.items()}
     model_state = task.update_codebooks(params, gradients.model_state, gradients.statistics)
     reduced = parallel.pmean(gradients.gradients)
-    players = {
+    updated = {
         name: _update(player, reduced[name], model_state[name], optimizers[name])
         for name, player in players.items()
     }
+    for name, start in task.starts.items():
+        if start:
+            updated[name] = _if_playing(state.step >= start, updated[name], players[name])
+    players = updated
     norms = {f"gradient_norm/{name}": optax.tree.norm(reduced[name]) for name in players}
     metrics = StepMetrics(gradients.metrics | norms, gradients.counts)
 
@@ -97,6 +101,16 @@ def _if_finite(state: TrainState, after: TrainState, metrics: StepMetrics) -> Tr
 def _update(player: Player, gradients: Params, model_state: Variables, optimizer: Any) -> Player:
     updates, opt_state = optimizer.update(gradients, player.opt_state, player.params)
     return Player(optax.apply_updates(player.params, updates), dict(model_state), opt_state)
+
+
+def _if_playing(plays: Leaf, after: Player, before: Player) -> Player:
+    """`after` with parameters and optimiser of `before` until the player plays: an optimiser that
+    counted updates of no gradient would no longer correct the bias of the first with one.
+    """
+    own = after.params, after.opt_state
+    kept = before.params, before.opt_state
+    params, opt_state = jax.tree.map(lambda new, old: jnp.where(plays, new, old), own, kept)
+    return replace(after, params=params, opt_state=opt_state)
 
 
 def _average(state: TrainState, player: Player, decay: float) -> dict[str, Any]:

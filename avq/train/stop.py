@@ -7,24 +7,36 @@ from typing import Any
 
 
 class Stop:
-    """Number of the signal that asked the run to stop, or 0."""
+    """What signals ask of a run.
+
+    Attributes:
+        number: of the newest signal, 0 without one.
+        at_once: whether a signal raises KeyboardInterrupt, as it is to before the first step. The
+            loop, which looks at the number after every step, unsets it.
+    """
 
     number = 0
+    at_once = True
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Notes Ctrl-C and SIGTERM, so that the step under way can end. A second Ctrl-C interrupts at
-    once; a second SIGTERM does not, since schedulers send more than one.
+    """Notes Ctrl-C, SIGTERM and SIGHUP, also where the KeyboardInterrupt that they raise is lost in
+    a callback of JAX. A second Ctrl-C always interrupts at once; a second SIGTERM does not, since
+    schedulers send more than one.
     """
-    stop = Stop()
+    stop, noted = Stop(), set()
 
     def note(number: int, _: Any) -> None:
+        again = number == signal.SIGINT and number in noted
+        noted.add(number)
         stop.number = number
-        if number == signal.SIGINT:
-            signal.signal(number, before[number])
+        if stop.at_once or again:
+            raise KeyboardInterrupt
 
     before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
     for number in before:
         signal.signal(number, note)
     try:

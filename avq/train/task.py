@@ -7,6 +7,8 @@ optimisers, checkpoints, processes) is the same for all tasks. `avq.tasks.TASKS`
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
@@ -116,11 +118,14 @@ class Task(ABC):
         config: plain dicts, checked against the sections.
         learning_rates: by player, one for each trained network. Keys of initialisation are drawn in
             this order.
+        starts: step from which a player plays, 0 for those that are not in it. Before it, its
+            parameters and its optimiser stay as they are; `model_state` does not.
         averaged: the player whose moving average is evaluated.
         best: the measure that ranks checkpoints, and 'max' or 'min'.
     """
 
     learning_rates: Mapping[str, float]
+    starts: Mapping[str, int] = MappingProxyType({})
     averaged: str
     best: Best
 
@@ -207,6 +212,14 @@ class Task(ABC):
     def alarms(self) -> Sequence[Alarm]:
         """New alarms for the values of log intervals."""
         return ()
+
+    def data_headline(self, data: Any) -> str:
+        """The data in a few words, for the first line on the terminal."""
+        return ""
+
+    def conclusion(self, run: Path) -> str:
+        """What to do with the finished run in a folder, for the last line on the terminal."""
+        return ""
 
     def headline(self, values: Mapping[str, Any]) -> str:
         """Values of a log interval (`train/...`) for the progress line."""

@@ -67,6 +67,15 @@ def test_restart_leaves_earlier_time_waiting_and_steps_out_of_the_speed(clock):
     assert values["train/loss"] == 2.0  # of both steps
 
 
+def test_speed_is_left_out_where_no_step_is_timed(clock):
+    interval = Interval(0)
+    interval.add(metrics(1.0))
+    interval.restart()
+    clock.now += 1.0
+    values = interval.summary(batch_size=16)
+    assert set(values) == {"train/loss"}
+
+
 def test_step_that_is_not_finite_is_named_with_its_losses():
     interval = Interval(10)
     interval.add(metrics(1.0))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
 from avq.train.interval import Diverged, Interval
+from avq.train.stop import stop_on_signal
 from avq.train.writers import Progress
 
 
 def train(smoke, run, *more, profile=0):
     task = tasks.make_task(tasks.load([*smoke, *more]))
-    return loop.train(task, str(run), profile)
+    with stop_on_signal() as stop:
+        return loop.train(task, str(run), profile, stop=stop)
 
 
 def final_state(run, step):
@@ -101,7 +104,8 @@ def test_statistics_of_the_training_pixels_are_kept(finished, image_folder):
     np.testing.assert_allclose(summary["pixel_mean"], np.mean(pixels), rtol=1e-6)
 
 
-def test_interrupted_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_interrupted_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, number):
     whole, smoke = finished
     run = tmp_path / "run"
     add, seen = Interval.add, []
@@ -110,10 +114,10 @@ def test_interrupted_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatc
         add(self, metrics)
         seen.append(metrics)
         if len(seen) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Interval, "add", add_and_interrupt)
-    assert train(smoke, run) == 128 + signal.SIGINT
+    assert train(smoke, run) == 128 + number
     monkeypatch.undo()
     final_state(run, 3)
     assert train(smoke, run) == 0
@@ -174,6 +178,15 @@ def test_resuming_under_another_config_names_the_keys_and_changes_nothing(finish
         train(smoke, run, *other)
     assert "log_every" not in str(error.value)
     assert {path: path.stat().st_mtime_ns for path in sorted(run.rglob("*"))} == before
+
+
+def test_unreadable_test_image_is_refused_before_the_first_step(plain, image_folder, tmp_path):
+    images = shutil.copytree(image_folder, tmp_path / "images")
+    (images / "test" / "17.png").write_bytes(b"no image")
+    place = f"--config.data.path={images}"
+    with pytest.raises(InputError, match=r"1 of 4 images are unreadable.*17\.png"):
+        train(plain, tmp_path / "run", place)
+    assert not (tmp_path / "run").exists()
 
 
 def test_resuming_on_other_images_is_refused(plain, image_folder, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avq.settings import settings_of
-from avq.train.optim import Optim, make_optimizers, schedule
+from avq.train.optim import Optim, learning_rate, make_optimizers, make_schedules, schedule
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,8 @@ def test_unknown_decay_is_refused():
 
 def test_each_player_has_its_own_rate_and_descends():
     rates = {"first": 0.1, "second": 0.01}
-    optimizers = make_optimizers(Optim(b1=0.5, warmup=0), rates, steps=10)
+    settings = Optim(b1=0.5, warmup=0)
+    optimizers = make_optimizers(settings, make_schedules(settings, rates, {}, steps=10))
     params, gradients = {"w": jnp.ones(3)}, {"w": jnp.array([2.0, -3.0, 0.5])}
     for player, rate in rates.items():
         optimizer = optimizers[player]
@@ -41,16 +42,30 @@ def test_each_player_has_its_own_rate_and_descends():
 
 def test_adam_equals_its_formula_with_the_settings_given():
     settings = Optim(b1=0.6, b2=0.7, warmup=2, decay="cosine")
-    optimizer = make_optimizers(settings, {"only": 0.1}, steps=10)["only"]
+    schedules = make_schedules(settings, {"only": 0.1}, {}, steps=10)
+    optimizer = make_optimizers(settings, schedules)["only"]
     w, gradients = np.float64(1.0), [2.0, -3.0, 0.5, 1.0]
     state, mean, square = optimizer.init(jnp.float32(w)), 0.0, 0.0
     rates = [0.0, 0.05, 0.1, 0.1 * (1 + np.cos(np.pi / 8)) / 2]
+    assert learning_rate(schedules["only"], state) == 0.0
     for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         update, state = optimizer.update(jnp.float32(gradient), state)
         mean = 0.6 * mean + 0.4 * gradient
         square = 0.7 * square + 0.3 * gradient**2
         expected = -rate * (mean / (1 - 0.6**step)) / (np.sqrt(square / (1 - 0.7**step)) + 1e-8)
         np.testing.assert_allclose(update, expected, rtol=1e-4)
+        assert learning_rate(schedules["only"], state) == pytest.approx(rates[step - 1])
+
+
+def test_late_player_warms_up_from_its_start_and_ends_with_the_others():
+    settings = Optim(warmup=4, decay="cosine")
+    rates, starts = {"first": 2.0, "late": 1.0}, {"late": 90}
+    schedules = make_schedules(settings, rates, starts, steps=100)
+    at = {name: [float(schedule(n)) for n in (0, 2, 4)] for name, schedule in schedules.items()}
+    assert at == {"first": [0.0, 1.0, 2.0], "late": [0.0, 0.5, 1.0]}
+    half = float(schedules["late"](4 + 3))  # of the six steps that are left after the warm-up
+    assert (half, float(schedules["late"](10))) == pytest.approx((0.5, 0.0), abs=1e-6)
+    assert float(schedules["first"](100)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_defaults_are_the_paper_s_setting():

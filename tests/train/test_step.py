@@ -21,10 +21,11 @@ SGD = {"a": optax.sgd(1.0), "b": optax.sgd(0.5)}
 class Steps:
     """The compiled step of a toy task with settings of its optimisers."""
 
-    def __init__(self, devices=1, **optim):
+    def __init__(self, devices=1, optimizers=SGD, starts=None, **optim):
         self.task, self.mesh = Toy(**optim), parallel.make_mesh(devices)
-        self.step = compile_step(self.task, SGD, self.mesh)
-        self.state = init_state(self.task, SGD)
+        self.task.starts = starts or {}
+        self.step = compile_step(self.task, optimizers, self.mesh)
+        self.state = init_state(self.task, optimizers)
 
     def __call__(self, state=None, x=None, **frozen):
         """State and metrics after a step, on the host."""
@@ -83,6 +84,27 @@ def test_codebook_that_is_filled_is_only_moved(steps):
     after, _ = steps(state, x)
     found = after.players["a"].model_state["codebook"]["fill"]
     np.testing.assert_allclose(found, before + x.sum(0) + 100, rtol=1e-5)
+
+
+def test_late_player_is_updated_as_by_an_optimiser_that_begins_at_its_start():
+    start, adam = 5, optax.adam(0.1)
+    steps = Steps(optimizers={"a": optax.sgd(0.01), "b": adam}, starts={"b": start})
+    state, first = steps.state, params(steps.state)[1]
+    expected, opt_state = first, adam.init(first)
+    for step in range(10):
+        x, a = rows(step), params(state)[0]
+        if step >= start:
+            updates, opt_state = adam.update(x.mean(0) - a, opt_state)
+            expected = expected + updates
+        state, _ = steps(state, x)
+        np.testing.assert_allclose(params(state)[1], expected, rtol=1e-5)
+        if step == start - 1:
+            np.testing.assert_array_equal(params(state)[1], first)
+            chex.assert_trees_all_equal(
+                state.players["b"].opt_state, jax.device_get(steps.state.players["b"].opt_state)
+            )
+        if step == start:
+            assert np.abs(expected - first).max() < 0.1001  # the learning rate, not 15 times it
 
 
 @pytest.mark.parametrize(("step", "keep"), [(0, 1 / 10), (5, 6 / 15), (80, 81 / 90), (1000, 0.9)])

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
@@ -15,32 +17,16 @@ def records(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-class Events:
-    """Stands in for TensorBoard's writer."""
-
-    def __init__(self, folder, purge_step=None):
-        self.purge_step, self.scalars, self.images, self.closed = purge_step, [], [], False
-
-    def add_scalar(self, *arguments):
-        self.scalars.append(arguments)
-
-    def add_image(self, *arguments, dataformats):
-        self.images.append((*arguments, dataformats))
-
-    def close(self):
-        self.closed = True
-
-
 @pytest.fixture
 def events(monkeypatch):
-    """TensorBoard writers in the order in which they were made."""
+    """Files of TensorBoard events, in the order in which they were made: what is asked of them."""
     found = []
 
-    def make(*arguments, **more):
-        found.append(Events(*arguments, **more))
+    def make(folder, purge_step=None):
+        found.append(Mock(purge_step=purge_step))
         return found[-1]
 
-    monkeypatch.setattr(writers, "SummaryWriter", make)
+    monkeypatch.setattr(writers, "EventFile", make)
     return found
 
 
@@ -53,13 +39,15 @@ def test_values_are_a_line_of_json_and_lists_are_scalars_by_level(tmp_path, even
         {"step": 3, "train/loss": 0.5, "train/usage": [0.25, 1.0]},
         {"step": 4, "train/loss": 0.25},
     ]
-    assert events[0].scalars == [
-        ("train/loss", 0.5, 3),
-        ("train/usage/level1", 0.25, 3),
-        ("train/usage/level2", 1.0, 3),
-        ("train/loss", 0.25, 4),
+    assert events[0].mock_calls == [
+        call.scalar("train/loss", 0.5, 3),
+        call.scalar("train/usage/level1", 0.25, 3),
+        call.scalar("train/usage/level2", 1.0, 3),
+        call.flush(),
+        call.scalar("train/loss", 0.25, 4),
+        call.flush(),
+        call.close(),
     ]
-    assert events[0].closed
 
 
 def test_pictures_are_files_by_step_and_name(tmp_path, events):
@@ -72,10 +60,8 @@ def test_pictures_are_files_by_step_and_name(tmp_path, events):
     np.testing.assert_array_equal(
         Image.open(tmp_path / "samples" / "0000012_attention.png"), second
     )
-    assert [(name, step, kind) for name, _, step, kind in events[0].images] == [
-        ("samples", 12, "HWC"),
-        ("attention", 12, "HWC"),
-    ]
+    images = [shown.args for shown in events[0].image.mock_calls]
+    assert [(name, step) for name, _, step in images] == [("samples", 12), ("attention", 12)]
 
 
 @pytest.mark.parametrize(("start", "purged"), [(0, None), (1, 2), (5, 6)])
@@ -121,6 +107,28 @@ def test_line_of_an_interval_has_step_headline_speed_waiting_and_time_left(capsy
     progress.close()
     expected = "step 5/20  loss 0.5  12.3 img/s  wait 5.1%  left 2:05\n"
     assert capsys.readouterr().out == expected
+
+
+def test_line_of_an_interval_without_a_speed_has_none(capsys):
+    Progress(3, 20).report(4, "loss 0.5", {}, None)
+    assert capsys.readouterr().out == "step 4/20  loss 0.5\n"
+
+
+def test_steps_of_a_first_interval_that_takes_long_are_shown(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = Progress(3, 20)
+
+    def lines_of_steps(count):
+        for _ in range(count):
+            now[0] += 6
+            progress.advance()
+        return capsys.readouterr().out.splitlines()
+
+    assert lines_of_steps(7) == ["step 6/20", "step 9/20"]  # every third of six seconds
+    progress.report(10, "loss 0.5", {}, None)
+    capsys.readouterr()
+    assert lines_of_steps(7) == []
 
 
 def test_terminal_has_a_bar_that_begins_where_the_run_does(monkeypatch, capsys):

@@ -1,0 +1,71 @@
+"""Weights of another run as the start of a new one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from avq.checkpoint import Checkpoints
+from avq.config import CONFIG
+from avq.errors import InputError
+from avq.train.state import TrainState
+
+
+def with_weights(state: TrainState, run: str, averaged: str) -> tuple[int, TrainState]:
+    """A new run's state with the parameters and model state of the players that another run has,
+    the averaged ones of the averaged player. Optimisers and other players stay as they are.
+
+    Args:
+        state: of the new run.
+        run: folder of the other one, whose newest checkpoint is taken.
+        averaged: the player that is evaluated.
+
+    Returns:
+        The step of the checkpoint, and the state.
+
+    Raises:
+        InputError: for a folder without a run, and for weights of other names or shapes.
+    """
+    if not (Path(run) / CONFIG).is_file():
+        raise InputError(f"--init-from={run}: no {CONFIG} in it. Give the folder of a run.")
+    with Checkpoints(Path(run), read_only=True) as checkpoints:
+        step, other = checkpoints.restore_arrays()
+    players, ema, flag = dict(state.players), state.ema, f"--init-from={run}"
+    for name in players.keys() & other["players"].keys():
+        there = other["players"][name]
+        variables = {"params": there["params"], **(there.get("model_state") or {})}
+        if name == averaged:
+            variables |= other["ema"]
+            ema = _placed(ema, other["ema"], f"{flag}: {name}")
+        taken = _placed(players[name].variables(), variables, f"{flag}: {name}")
+        params = taken.pop("params")
+        players[name] = replace(players[name], params=params, model_state=taken)
+    return step, replace(state, players=players, ema=ema)
+
+
+def _placed(target: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Values as arrays of their own, placed as those of a tree of the same names and shapes."""
+    here, there = _shapes(target), _shapes(values)
+    for name in [*here, *there]:
+        if here.get(name) != there.get(name):
+            raise InputError(
+                f"{source}/{name} is {there.get(name, 'absent')} there and "
+                f"{here.get(name, 'absent')} here. Give a run with the same settings of the model."
+            )
+    leaves = [
+        jax.device_put(np.asarray(new, old.dtype), old.sharding, may_alias=False)
+        for old, new in zip(jax.tree.leaves(target), jax.tree.leaves(values), strict=True)
+    ]
+    placed: dict[str, Any] = jax.tree.unflatten(jax.tree.structure(target), leaves)
+    return placed
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of a tree's arrays by path."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
