@@ -1,16 +1,18 @@
-"""Kill test: training runs killed by SIGKILL in every phase, beside an undisturbed one.
+"""Kill test: training runs ended by signals in every phase, beside an undisturbed one.
 
     python -m benchmarks.kills [--json FILE] [--kills 25] [--seed 0] [--steps 40]
 
-`configs/ah_vqvae.py:tiny` trains once undisturbed. Then runs of the same command are killed, up to
+`configs/ah_vqvae.py:tiny` trains once undisturbed. Then runs of the same command are ended by a
+signal (half of them SIGKILL, the others SIGHUP, SIGINT or SIGTERM, after which a run saves), up to
 five times each, started again and at last left to finish. Their final states are compared leaf by
 leaf, bit for bit, and so are their records in metrics.jsonl, except speeds. Every step is logged:
 the first record after a start is the mean over the steps since that start only.
 
-A kill is aimed at a phase, in an order drawn by the seed, and counted under the phase that it
-really ended. That is inferred from the files of the dead process: without a line of a step it was
-start-up; with a new folder of an unfinished checkpoint, save; at a step whose evaluation is due and
-has no results, evaluation; otherwise step. After the last step's evaluation only saving is left.
+A signal is aimed at a phase, in an order drawn by the seed, and counted under the phase that it
+really met. That is inferred from the files of the process, dead after SIGKILL: without a line of a
+step it was start-up; with a new folder of an unfinished checkpoint, save; at a step whose
+evaluation is due and has no results, evaluation; otherwise step. After the last step's evaluation
+only saving is left.
 """
 
 import json
@@ -35,6 +37,7 @@ from avq.checkpoint import CHECKPOINTS, Checkpoints
 from benchmarks._common import Row, make_parser, write_json
 
 PHASES = ("start-up", "step", "save", "evaluation")
+SIGNALS = [*3 * (signal.SIGKILL,), signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
 KILLS_A_RUN = 5
 EVAL_EVERY, SAVE_EVERY = 10, 7
 UNFINISHED = "orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is complete
@@ -85,15 +88,22 @@ class Attempt:
             before, last = now, phase
         return False
 
-    def kill_at(self, reached: Callable[[], bool], delay: float) -> bool:
-        """Kills the group a while after a condition; False when the process ended before."""
+    def end_at(
+        self, reached: Callable[[], bool], delay: float, number: signal.Signals
+    ) -> str | None:
+        """Sends the group a signal a while after a condition; returns the phase that it met, None
+        when the process ended by itself.
+        """
         if not self.watch(reached):
-            return False
+            return None
         due = time.monotonic() + delay
         if not self.watch(lambda: time.monotonic() >= due):
-            return False
-        os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait() == -signal.SIGKILL
+            return None
+        phase = self.phase()
+        os.killpg(self._process.pid, number)
+        if self._process.wait() not in (-number, 128 + number):
+            return None
+        return self.phase() if number == signal.SIGKILL else phase
 
     def failure(self) -> str:
         """Exit code and errors of a process that ended by itself; empty when it succeeded."""
@@ -143,6 +153,7 @@ class Study:
     def __init__(self, folder: Path, steps: int, seed: int) -> None:
         self.folder, self.steps, self.rng = folder, steps, random.Random(seed)
         self.undisturbed, self.aims = folder / "undisturbed", list[str]()
+        self.signals: Counter[str] = Counter()
         with Attempt(self.undisturbed, steps) as attempt:
             attempt.watch()
             if problem := attempt.failure():
@@ -173,14 +184,17 @@ class Study:
                     attempt.watch()
                     return landed, attempt.failure()
                 aim, reached, delay = self.moment(attempt)
-                if not attempt.kill_at(reached, delay):
+                number = self.rng.choice(SIGNALS)
+                phase = attempt.end_at(reached, delay, number)
+                if phase is None:
                     return landed, attempt.failure()
-                landed.append(attempt.phase())
+                landed.append(phase)
+                self.signals[number.name] += 1
                 if attempt.reported():  # the first start had programs to compile
                     starts = self.durations["start-up"], attempt.seconds["start-up"]
                     self.durations["start-up"] = min(starts)
                 print(
-                    f"{run.name}  kill {len(landed)}  aimed at {aim:<10}  landed in "
+                    f"{run.name}  {number.name:<8}{len(landed)}  aimed at {aim:<10}  landed in "
                     f"{landed[-1]:<10}  newest checkpoint {attempt.newest()}",
                     flush=True,
                 )
@@ -233,11 +247,13 @@ class Study:
         for name, count, state, same in rows:
             print(f"{name:<8}{count:>5}  {same:<9}{state}")
         print("kills by phase:", ", ".join(f"{phase} {phases[phase]}" for phase in PHASES))
+        print("by signal:", ", ".join(f"{name} {n}" for name, n in sorted(self.signals.items())))
         return {
             "kills": phases.total(),
             "runs": len(rows),
             "identical": sum(state == "identical" for _, _, state, _ in rows),
             "phases": {phase: phases[phase] for phase in PHASES},
+            "signals": dict(self.signals),
         }
 
 

@@ -37,7 +37,7 @@ SOURCES: dict[str, Opener] = {
     "array_record": open_array_records,
     "parquet": open_parquet,
 }
-_ADVICE = "Give a folder or .zip of images, or use :tiny, which needs none."
+_ADVICE = "Give a folder or .zip of images."
 
 
 def open_path(data: Data) -> Opened:
