@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from avq.checkpoint import Checkpoints
@@ -55,8 +56,8 @@ def _placed(target: Mapping[str, Any], values: Mapping[str, Any], source: str) -
                 f"{source}/{name} is {there.get(name, 'absent')} there and "
                 f"{here.get(name, 'absent')} here. Give a run with the same settings of the model."
             )
-    leaves = [
-        jax.device_put(np.asarray(new, old.dtype), old.sharding, may_alias=False)
+    leaves = [  # copies, since on a CPU `device_put` may only borrow numpy's memory
+        jnp.copy(jax.device_put(np.asarray(new, old.dtype), old.sharding))
         for old, new in zip(jax.tree.leaves(target), jax.tree.leaves(values), strict=True)
     ]
     placed: dict[str, Any] = jax.tree.unflatten(jax.tree.structure(target), leaves)

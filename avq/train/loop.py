@@ -59,9 +59,8 @@ def train(
         done are saved).
 
     Raises:
-        InputError: for errors that the user can correct. Of those found before the first step,
-            nothing has been written; after it, such as for images that cannot be read, the steps
-            done are saved.
+        InputError: for errors that the user can correct. Those of config and data are found before
+            anything is written; after the first step, the steps done are saved.
         Diverged: when losses or gradients are no longer finite.
         NotSaved: when a checkpoint cannot be written.
         OSError: when another file cannot be written.
@@ -134,7 +133,7 @@ def _require_same_config(task: Task, run: Path) -> None:
         saved = completed(saved, task.sections())
         require_valid_config(saved, task.sections())
         require_same(saved, task.config, free_on_resume(task.sections()), str(run))
-    elif (run / CHECKPOINTS).is_dir() and any((run / CHECKPOINTS).iterdir()):
+    elif any(path.name.isdecimal() for path in (run / CHECKPOINTS).glob("*")):  # whole ones
         raise InputError(f"{str(run)!r} has checkpoints but no {CONFIG}. Put back a copy of it.")
 
 

@@ -111,6 +111,16 @@ def test_failed_save_is_told_at_the_next_step(tmp_path, monkeypatch):
     assert len(steps) == 13
 
 
+def test_rest_of_a_save_into_a_folder_that_disappeared_is_no_run(tmp_path):
+    rest = tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp"
+    rest.mkdir(parents=True)
+    assert train(Regression, tmp_path) == 0
+    assert not rest.exists()
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match=r"has checkpoints but no config\.json"):
+        train(Regression, tmp_path)
+
+
 def test_signal_lost_before_the_first_step_stops_the_run_after_it(tmp_path):
     with stop_on_signal() as stop:
         with pytest.raises(KeyboardInterrupt):
