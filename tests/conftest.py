@@ -1,6 +1,7 @@
 """Set-up that all tests share: eight CPU devices, strict ranks, a compilation cache, a run."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from avq import cli, tasks
 from avq.train import loop
 
 CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "avq" / "tests"))
+
+# Whether a closed terminal is ignored, as under nohup, is inherited by processes of a test.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Most of the suite's time goes into compiling programs that then run for milliseconds, so code is
 # made the quickest way. XLA's own passes, which choose what is computed and in which order, are

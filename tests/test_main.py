@@ -151,4 +151,4 @@ def test_help_of_a_config_lists_every_setting_with_range_and_meaning(capsys, con
     for key in settings.keys() - sums - {"task"}:
         assert f"\n  --config.{key}=" in printed
     assert "--config.data.image_size=64\n" in printed
-    assert "at least 1)" in printed
+    assert "a whole number, between 1 and 8)" in printed

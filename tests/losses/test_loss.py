@@ -32,10 +32,11 @@ def test_term_registered_later_has_weight_0_until_it_is_chosen(monkeypatch):
         ("adversarial", "wasserstein", "is not one of non_saturating, hinge, least_squares"),
         ("adversarial_weight", -0.1, "not negative"),
         ("adversarial_weight", float("nan"), "has to be a number"),
-        ("adversarial_start", -1, "not negative"),
+        ("adversarial_start", -1, "between 0 and 2,147,483,647"),
         ("adversarial_start", 0.5, "whole number"),
         ("terms", {"mae_over_var": "much"}, "numbers by name"),
         ("terms", 1.0, "numbers by name"),
+        ("terms", {"mae_over_var": -1.0}, "not negative"),
     ],
 )
 def test_values_are_refused_by_name(key, value, message):

@@ -85,8 +85,8 @@ def test_defaults_are_the_paper_s_setting():
     ("name", "allowed", "refused"),
     [
         ("learning_rate", (0.0, 5.0), (-0.1,)),
-        ("b1", (0.0, 1.0), (-0.1, 1.1)),
-        ("b2", (0.0, 1.0), (-0.1, 1.1)),
+        ("b1", (0.0, 0.99), (-0.1, 1.0)),
+        ("b2", (0.0, 0.99), (-0.1, 1.0)),
         ("warmup", (0, 9), (-1,)),
         ("decay", ("constant", "cosine"), ("step",)),
         ("ema_decay", (0.0, 1.0), (-0.1, 1.1)),
