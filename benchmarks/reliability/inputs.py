@@ -1,11 +1,12 @@
 """Values and run files that no one should give: each works or is refused in one line.
 
-    python -m benchmarks.inputs [--json FILE] [--draw N] [--seed SEED]
+    python -m benchmarks.inputs [--json FILE] [--overrides N] [--edits N] [--seed SEED]
 
-Three kinds, each drawn with the same seed every time: settings of a config overridden by values
-of another type, sign or size; `config.json` and `dataset.json` of a run, edited and then read by
-`avq eval` and by a resumed run; lines of `metrics.jsonl` that are no records. A case fails when it
-ends in an exception that is no `InputError`, or prints a measure that is not finite.
+Three kinds: settings of a config overridden by values of another type, sign or size, up to the
+first step; `config.json` and `dataset.json` of a run, edited and then read by `avq eval` or by a
+resumed run; lines of `metrics.jsonl` that are no records. Of the first two, N cases are drawn by
+the seed. A case fails when it ends in an exception that is no `InputError`, or prints a measure
+that is not finite.
 """
 
 import json
@@ -144,7 +145,8 @@ def resume(run: Path) -> None:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--draw", type=int, default=600, metavar="N", help="cases of each kind")
+    parser.add_argument("--overrides", type=int, default=545, metavar="N")
+    parser.add_argument("--edits", type=int, default=59, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
@@ -153,12 +155,12 @@ def main() -> None:
         run, copy = Path(folder, "run"), Path(folder, "copy")
         loop.train(tasks.make_task(tasks.load(ARGUMENTS)), str(run))
         kinds = {
-            "overrides": list(overrides()),
-            "run files": list(edits(run, copy)),
-            "records": list(records(run, copy)),
+            "overrides": (list(overrides()), arguments.overrides),
+            "edited run files": (list(edits(run, copy)), arguments.edits),
+            "lines that are no records": (list(records(run, copy)), len(RECORDS)),
         }
-        for kind, cases in kinds.items():
-            drawn = random.Random(arguments.seed).sample(cases, min(arguments.draw, len(cases)))
+        for kind, (cases, wanted) in kinds.items():
+            drawn = random.Random(arguments.seed).sample(cases, min(wanted, len(cases)))
             outcomes = {title: outcome(call) for title, call in drawn}
             counts = Counter(text.split(":")[0] for text in outcomes.values())
             failures = {k: v for k, v in outcomes.items() if v.startswith(FAILED)}

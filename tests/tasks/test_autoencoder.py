@@ -1,5 +1,7 @@
 """The training step of an autoencoder and its discriminator."""
 
+import itertools
+import multiprocessing
 from pathlib import Path
 
 import chex
@@ -269,3 +271,14 @@ def test_images_of_one_colour_are_refused(value, tmp_path):
     task = make_task({"data.path": str(tmp_path), "data.batch_size": 2})
     with pytest.raises(InputError, match=r"all training pixels of .* have the same value"):
         task.open_data(None)
+
+
+def test_killed_data_worker_ends_the_batches_in_one_line(image_folder):
+    settings = {"data.path": str(image_folder), "data.workers": 1}
+    batches = make_task(settings).open_data(None).batches(0)
+    next(batches)
+    for process in multiprocessing.active_children():
+        process.kill()
+    with pytest.raises(ChildProcessError, match=r"^one of the data\.workers has died: [^\n]*$"):
+        list(itertools.islice(batches, 1000))  # those that were read ahead come before
+    batches.close()
