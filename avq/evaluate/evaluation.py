@@ -41,7 +41,10 @@ class Model(Protocol):
         """Number of codes by level, finest first."""
 
     def bits_per_pixel(self, image_size: int) -> float:
-        """Bits of an image's codes over its pixels."""
+        """Bits of an image's codes that decoding reads, over its pixels."""
+
+    def decoded_levels(self) -> int:
+        """Number of levels, from the finest on, whose codes decoding reads."""
 
 
 class Evaluator:
@@ -114,6 +117,7 @@ class Evaluator:
             summary.pixel_variance,
             self.model.codebook_sizes(),
             self.model.bits_per_pixel(size),
+            self.model.decoded_levels(),
         )
         host, hosts = jax.process_index(), jax.process_count()
         total: Any = None

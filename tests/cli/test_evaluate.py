@@ -24,6 +24,7 @@ def test_eval_writes_every_key_of_the_contract(evaluated):
     keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage effective_rank"
     assert {*keys.split(), "bits_per_pixel"} <= set(measures)
     assert measures["bits_per_pixel"] == pytest.approx(16 * 3 / 16**2)  # the finest grid is sent
+    assert measures["decoded_levels"] == 1
     assert (measures["step"], measures["split"]) == (2, "test")
     assert measures["trained_on"] == 0
 

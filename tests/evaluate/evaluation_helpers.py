@@ -32,6 +32,9 @@ class Dimmer:
     def codebook_sizes(self):
         return (4, 2)
 
+    def decoded_levels(self):
+        return 2
+
     def bits_per_pixel(self, image_size):
         return 0.5625
 

@@ -24,6 +24,7 @@ class About:
         pixel_std, pixel_variance: of the training pixels in [-1, 1].
         codebook_sizes: number of codes by level, finest first.
         bits_per_pixel: of the codes that decoding reads, without entropy coding.
+        decoded_levels: levels, from the finest on, whose codes decoding reads.
         codebooks: vectors [k, d] of each level's codes, finest first, on the host; known to
             `Metric.summary` alone.
     """
@@ -33,6 +34,7 @@ class About:
     pixel_variance: float
     codebook_sizes: tuple[int, ...]
     bits_per_pixel: float
+    decoded_levels: int
     codebooks: tuple[Float[np.ndarray, "_k _d"], ...] = field(default=(), compare=False, repr=False)
 
 

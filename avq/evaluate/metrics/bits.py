@@ -11,7 +11,9 @@ class BitsPerPixel(Metric[tuple[()]]):
     """Bits of the codes over pixels; the same for every image of a size, so there are no sums."""
 
     meaning: Mapping[str, str] = {
-        "bits_per_pixel": "of the codes that decoding reads, without entropy coding"
+        "bits_per_pixel": "of the codes that decoding reads, without entropy coding",
+        "decoded_levels": "levels, from the finest on, that decoding reads; coarser ones act "
+        "through them and are not sent",
     }
 
     def batch(
@@ -26,5 +28,8 @@ class BitsPerPixel(Metric[tuple[()]]):
         return ()
 
     def summary(self, sums: tuple[()], about: About) -> dict[str, Value]:
-        """The model's rate at `image_size`."""
-        return {"bits_per_pixel": about.bits_per_pixel}
+        """The model's rate at `image_size`, and the levels that make it up."""
+        return {
+            "bits_per_pixel": about.bits_per_pixel,
+            "decoded_levels": about.decoded_levels,
+        }

@@ -12,6 +12,7 @@ ABOUT = About(
     pixel_variance=0.25,
     codebook_sizes=SIZES,
     bits_per_pixel=1.5,
+    decoded_levels=1,
     codebooks=tuple(np.random.default_rng(9).normal(size=(k, 3)) for k in SIZES),
 )
 

@@ -53,6 +53,6 @@ def test_merging_does_not_lose_single_images_among_very_many():
 
 def test_every_key_of_an_evaluation_has_a_meaning():
     keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage"
-    keys += " effective_rank bits_per_pixel"
+    keys += " effective_rank bits_per_pixel decoded_levels"
     assert set(meanings()) == {*keys.split(), "trained_on", "step", "split", "data"}
     assert all(meanings().values())
