@@ -265,6 +265,7 @@ def main() -> None:
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # an accelerator's memory is for the runs
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax is verbose
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, the runs would inherit to ignore it
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder), arguments.steps, arguments.seed)
         counts = study.kill_runs(arguments.kills)
