@@ -227,7 +227,7 @@ def _drawn(names: Iterable[str], share: float, seed: int) -> Bool[np.ndarray, "n
     """
     numbers = (hash_names(names, str(seed)) >> np.uint64(11)) / 2.0**53
     side = numbers < share
-    if 0 < share < 1 and len(side) > 1 and side.min() == side.max():
+    if 0 < share < 1 and len(side) > 1 and np.all(side) == np.any(side):
         nearest = np.argmin(np.abs(numbers - share))
         side[nearest] = not side[nearest]
     return side
