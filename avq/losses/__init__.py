@@ -47,6 +47,13 @@ class Loss:
     adversarial_start: int = setting(
         0, "step from which the adversarial losses count", low=0, high=MAX_INT32
     )
+    quantization_start: int = setting(
+        0,
+        "step from which latents are replaced by codes; before it the decoder reads latents, which "
+        "the codebooks follow",
+        low=0,
+        high=MAX_INT32,
+    )
 
     def __post_init__(self) -> None:
         for name in self.terms:

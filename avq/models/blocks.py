@@ -22,6 +22,18 @@ M = TypeVar("M", bound=nn.Module)
 glorot = nn.initializers.glorot_uniform()
 
 
+def interpolating(
+    key: Array, shape: tuple[int, int, int, int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "3 3 c f"]:
+    """Initial kernel of `UpConv`: linear interpolation, then a Glorot-uniform 1x1 convolution.
+
+    Independent taps would give the four pixels that one becomes different weights, and flat areas a
+    pattern of dots that training has to remove first.
+    """
+    taps = jnp.array([0.5, 1.0, 0.5], dtype)
+    return jnp.outer(taps, taps)[..., None, None] * glorot(key, (1, 1, *shape[2:]), dtype)
+
+
 def nearest2x(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Doubles the side of an image by repeating every pixel."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
@@ -69,7 +81,7 @@ class UpConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W f"]:
-        kernel = self.param("kernel", glorot, (3, 3, x.shape[-1], self.features))
+        kernel = self.param("kernel", interpolating, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
         return upsampling_conv(x, kernel) + bias[None, None, None]

@@ -4,12 +4,13 @@ Source: section 3.1 and figures 2 and 3 of Rivera and Hoyos (2023).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from avq.models.attention import Form, Norm, PixelAttention
 from avq.models.blocks import Id, Res, UpConv, conv, maybe_remat
@@ -138,8 +139,15 @@ class Encoder(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> tuple[Quantized, ...]:
-        """Quantises images in [-1, 1]; one result a level, finest first."""
+    def __call__(
+        self,
+        x: Float[Array, "b h w 3"],
+        train: bool,
+        quantizes: Bool[Array, ""] | None = None,
+    ) -> tuple[Quantized, ...]:
+        """Quantises images in [-1, 1]; one result a level, finest first. See `VQVAE` for
+        `quantizes`.
+        """
         base = self.base(x, train)
         features = self.base.features
         top = len(self.arens)
@@ -151,5 +159,12 @@ class Encoder(nn.Module):
                 z = jnp.concatenate([upper, z], axis=-1)
             if level < top or top == 1:
                 z = conv(features, 1, dtype=self.dtype, name=f"combine{level}")(z)
-            results.insert(0, self.quantizers[level - 1](z, train))
+            quantized = self.quantizers[level - 1](z, train)
+            if quantizes is not None:
+                quantized = replace(
+                    quantized,
+                    vectors=jnp.where(quantizes, quantized.vectors, z.astype(jnp.float32)),
+                    loss=jnp.where(quantizes, quantized.loss, 0.0),
+                )
+            results.insert(0, quantized)
         return tuple(results)

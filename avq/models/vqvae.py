@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from avq.models.attention import Form, Norm
 from avq.models.decoder import Decoder
@@ -128,11 +128,22 @@ class VQVAE(nn.Module):
             **common,
         )
 
-    def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Reconstruction:
-        """Reconstructs images in [-1, 1]. Training updates 'batch_stats', fills an empty 'codebook'
-        and draws from the rng stream 'codebook'.
+    def __call__(
+        self,
+        images: Float[Array, "b h w 3"],
+        train: bool = False,
+        quantizes: Bool[Array, ""] | None = None,
+    ) -> Reconstruction:
+        """Reconstructs images. Training updates 'batch_stats', fills an empty 'codebook' and draws
+        from the rng stream 'codebook'.
+
+        Args:
+            images: pixels in [-1, 1].
+            train: whether this is training.
+            quantizes: false where decoder and finer levels read the latents in place of the codes,
+                and the quantisation loss is 0; None as for true.
         """
-        levels = self.encoder(images, train)
+        levels = self.encoder(images, train, quantizes)
         return Reconstruction(self.decoder([level.vectors for level in levels], train), levels)
 
     def update_codebooks(self, statistics: Sequence[CodebookStatistics]) -> None:

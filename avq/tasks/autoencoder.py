@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from avq import parallel
 from avq.data.dataset import Dataset, ImageSet, open_dataset
@@ -40,6 +40,9 @@ class PlayersOptim(Optim):
     """Settings of the optimisers of two players."""
 
     discriminator_learning_rate: float = setting(1e-4, "that of the discriminator", low=0)
+    discriminator_b1: float = setting(
+        0.5, "Adam's decay of the discriminator's mean gradient", low=0, high=0.999999
+    )
 
 
 class ImageData:
@@ -90,6 +93,7 @@ class Autoencoder(Task):
                 config["discriminator"], config["model"], axis_name=parallel.AXIS
             )
             self.learning_rates[DISCRIMINATOR] = optim.discriminator_learning_rate
+            self.b1 = {DISCRIMINATOR: optim.discriminator_b1}
             self.starts = {DISCRIMINATOR: self.objective.loss.adversarial_start}
         require_multiple(self.data.image_size, self.model.stride())
 
@@ -121,10 +125,12 @@ class Autoencoder(Task):
         targets = to_float(batch["image"])
         start = self.objective.loss.adversarial_start
         adversarial_on = (step >= start).astype(jnp.float32)
+        late = self.objective.loss.quantization_start
+        quantizes = step >= late if late else None
         # A constant of the program, not an argument: XLA divides by the two with other rounding.
         frozen = {**frozen, "pixel_variance": self.pixel_variance}
         result, images = self._generator_gradients(
-            params, model_state, frozen, targets, key, adversarial_on
+            params, model_state, frozen, targets, key, adversarial_on, quantizes
         )
         if self.discriminator is not None:
             gradients, mutated, metrics = self._discriminator_gradients(
@@ -143,6 +149,7 @@ class Autoencoder(Task):
         targets: Float[Array, "b h w 3"],
         key: Array,
         adversarial_on: Float[Array, ""],
+        quantizes: Bool[Array, ""] | None,
     ) -> tuple[Gradients, Float[Array, "b h w 3"]]:
         """The autoencoder's part of `gradients`, and its reconstructions."""
         module: Any = self.model
@@ -152,6 +159,7 @@ class Autoencoder(Task):
                 {"params": own, **model_state[VQVAE]},
                 targets,
                 train=True,
+                quantizes=quantizes,
                 mutable=["batch_stats", "codebook"],
                 rngs={"codebook": key},
             )

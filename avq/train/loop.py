@@ -88,7 +88,7 @@ def train(
 
 def optimizers_of(task: Task) -> Optimizers:
     """The optimiser of each player."""
-    return make_optimizers(task.optim, schedules_of(task))
+    return make_optimizers(task.optim, schedules_of(task), task.b1)
 
 
 def schedules_of(task: Task) -> dict[str, optax.Schedule]:

@@ -11,7 +11,7 @@ from avq.settings import MAX_INT32, setting
 
 @dataclass(frozen=True)
 class Optim:
-    """Settings of the optimisers, which all players share but for their learning rates."""
+    """Settings of the optimisers. Some tasks have a learning rate and a b1 for each player."""
 
     learning_rate: float = setting(1e-4, "Adam's learning rate", low=0)
     b1: float = setting(0.5, "Adam's decay of the mean gradient", low=0, high=0.999999)
@@ -74,10 +74,19 @@ def make_schedules(
 
 
 def make_optimizers(
-    optim: Optim, schedules: Mapping[str, optax.Schedule]
+    optim: Optim, schedules: Mapping[str, optax.Schedule], b1: Mapping[str, float]
 ) -> dict[str, optax.GradientTransformation]:
-    """Adam for each player, with its learning rate by player."""
-    return {name: optax.adam(rate, b1=optim.b1, b2=optim.b2) for name, rate in schedules.items()}
+    """Adam for each player.
+
+    Args:
+        optim: settings.
+        schedules: of the learning rate, by player.
+        b1: of the players whose b1 is not that of `optim`.
+    """
+    return {
+        name: optax.adam(rate, b1=b1.get(name, optim.b1), b2=optim.b2)
+        for name, rate in schedules.items()
+    }
 
 
 def learning_rate(schedule: optax.Schedule, opt_state: Any) -> float:

@@ -11,6 +11,7 @@ PAPER = {
     "adversarial": "non_saturating",
     "adversarial_weight": 0.065,
     "adversarial_start": 0,
+    "quantization_start": 0,
 }
 
 
@@ -34,6 +35,7 @@ def test_term_registered_later_has_weight_0_until_it_is_chosen(monkeypatch):
         ("adversarial_weight", float("nan"), "has to be a number"),
         ("adversarial_start", -1, "between 0 and 2,147,483,647"),
         ("adversarial_start", 0.5, "whole number"),
+        ("quantization_start", -1, "between 0 and 2,147,483,647"),
         ("terms", {"mae_over_var": "much"}, "numbers by name"),
         ("terms", 1.0, "numbers by name"),
         ("terms", {"mae_over_var": -1.0}, "not negative"),

@@ -23,6 +23,7 @@ def test_registered_term_is_part_of_the_loss(monkeypatch):
         "adversarial": "hinge",
         "adversarial_weight": 0.0,
         "adversarial_start": 0,
+        "quantization_start": 0,
     }
     require_valid("loss", section, settings_of(Loss))
     objective = Objective(construct(Loss, section))

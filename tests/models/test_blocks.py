@@ -1,5 +1,7 @@
 """Residual blocks against compositions of lax's own convolution and a batch norm by hand."""
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -94,6 +96,17 @@ def test_up_conv_takes_the_parameters_of_flax_transposed_convolution():
     chex.assert_trees_all_equal_shapes_and_dtypes(random_variables(UpConv(5), x), variables)
     expected = theirs.apply(variables, x)
     chex.assert_trees_all_close(UpConv(5).apply(variables, x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_up_conv_starts_as_linear_interpolation():
+    variables = UpConv(5).init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+    ramp = jnp.broadcast_to(jnp.arange(6.0)[None, :, None, None], (1, 6, 6, 3))
+    y: Any = UpConv(5).apply(variables, ramp)
+    y = y[:, 2:-2, 2:-2]  # off the zeros around the image
+    steps = jnp.diff(y, axis=1)
+    chex.assert_trees_all_close(steps, jnp.broadcast_to(steps[:, :1], steps.shape), atol=1e-5)
+    chex.assert_trees_all_close(jnp.diff(y, axis=2), jnp.zeros_like(y[:, :, 1:]), atol=1e-5)
+    assert np.abs(steps).max() > 0.1
 
 
 @pytest.mark.parametrize("stride", [1, 2])

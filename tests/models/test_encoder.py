@@ -113,6 +113,22 @@ def test_aren_is_trunk_then_attention_then_a_1x1_convolution(norm):
     chex.assert_trees_all_close(*both(variables, x), rtol=1e-4, atol=1e-5)
 
 
+def test_latents_pass_and_cost_nothing_while_they_are_not_quantised():
+    x, encoder = normal(2, 16, 16, 3), tiny_encoder(2)
+    variables = random_variables(encoder, x, False)
+    plain, on, off = (
+        encoder.apply(variables, x, False, quantizes)
+        for quantizes in (None, jnp.array(True), jnp.array(False))
+    )
+    chex.assert_trees_all_equal(plain, on)
+    latents, _ = chain_by_hand(encoder, variables, x)
+    chex.assert_trees_all_close(off[1].vectors, latents[1], rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_equal(off[1].codes, on[1].codes)
+    assert np.abs(off[1].vectors - on[1].vectors).max() > 0.1
+    assert [float(level.loss) for level in off] == [0.0, 0.0]
+    assert all(float(level.loss) > 0 for level in on)
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_every_level_is_joined_to_the_quantised_level_above(levels):
     x = normal(2, 16, 32, 3)

@@ -124,6 +124,16 @@ def test_players_do_not_meet_before_the_start(images):
     chex.assert_trees_all_close(metrics.means["loss"], expected, rtol=1e-6)
 
 
+def test_codebooks_follow_the_latents_that_pass_before_quantisation_starts(images):
+    late = Stepper(make_task(PLAIN, {"loss.quantization_start": 1, "loss.adversarial_weight": 0.0}))
+    after, metrics = late(late.state, images)
+    assert metrics.means["quantization"] == 0
+    codebook = after.players["vqvae"].model_state["codebook"]["encoder"]["quantizers_0"]
+    assert codebook["counts"].sum() > 0
+    _, metrics = late(after, images)
+    assert metrics.means["quantization"] > 0
+
+
 @pytest.fixture(scope="module")
 def adam():
     """Steps of Adam of the plain autoencoder; `at_rates` sets its rates."""

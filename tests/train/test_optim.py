@@ -31,7 +31,7 @@ def test_unknown_decay_is_refused():
 def test_each_player_has_its_own_rate_and_descends():
     rates = {"first": 0.1, "second": 0.01}
     settings = Optim(b1=0.5, warmup=0)
-    optimizers = make_optimizers(settings, make_schedules(settings, rates, {}, steps=10))
+    optimizers = make_optimizers(settings, make_schedules(settings, rates, {}, steps=10), {})
     params, gradients = {"w": jnp.ones(3)}, {"w": jnp.array([2.0, -3.0, 0.5])}
     for player, rate in rates.items():
         optimizer = optimizers[player]
@@ -43,7 +43,7 @@ def test_each_player_has_its_own_rate_and_descends():
 def test_adam_equals_its_formula_with_the_settings_given():
     settings = Optim(b1=0.6, b2=0.7, warmup=2, decay="cosine")
     schedules = make_schedules(settings, {"only": 0.1}, {}, steps=10)
-    optimizer = make_optimizers(settings, schedules)["only"]
+    optimizer = make_optimizers(settings, schedules, {})["only"]
     w, gradients = np.float64(1.0), [2.0, -3.0, 0.5, 1.0]
     state, mean, square = optimizer.init(jnp.float32(w)), 0.0, 0.0
     rates = [0.0, 0.05, 0.1, 0.1 * (1 + np.cos(np.pi / 8)) / 2]
@@ -55,6 +55,19 @@ def test_adam_equals_its_formula_with_the_settings_given():
         expected = -rate * (mean / (1 - 0.6**step)) / (np.sqrt(square / (1 - 0.7**step)) + 1e-8)
         np.testing.assert_allclose(update, expected, rtol=1e-4)
         assert learning_rate(schedules["only"], state) == pytest.approx(rates[step - 1])
+
+
+def test_player_with_a_b1_of_its_own_keeps_less_or_more_of_its_mean_gradient():
+    settings = Optim(learning_rate=0.1, b1=0.9, warmup=0)
+    schedules = make_schedules(settings, {"first": 0.1, "second": 0.1}, {}, steps=10)
+    optimizers = make_optimizers(settings, schedules, {"second": 0.0})
+    w, updates = jnp.float32(1.0), {}
+    for name, optimizer in optimizers.items():
+        _, state = optimizer.update(jnp.float32(1.0), optimizer.init(w))
+        updates[name], _ = optimizer.update(jnp.float32(-1.0), state)
+    # Means of 1 and -1, corrected for their bias: (0.9 * 0.1 - 0.1) / 0.19, and -1.
+    assert float(updates["first"]) == pytest.approx(0.1 * 0.01 / 0.19, rel=1e-4)
+    assert float(updates["second"]) == pytest.approx(0.1, rel=1e-4)
 
 
 def test_late_player_warms_up_from_its_start_and_ends_with_the_others():
