@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from avq.errors import InputError
 
@@ -13,9 +14,16 @@ NAME = "lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Makes a folder and holds it for this process. The system lets go of it when the process ends,
-    however it ends.
+def locked(folder: Path, wait: bool = False) -> Iterator[TextIO]:
+    """Makes a folder and holds it for this process, and for those that inherit the open file. The
+    system lets go of it when the last of them ends, however it ends.
+
+    Args:
+        folder: to hold.
+        wait: whether to wait for another process that holds it.
+
+    Yields:
+        The open file.
 
     Raises:
         InputError: when another process holds it, or it cannot be written to.
@@ -27,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise InputError(f"cannot write to {str(folder)!r}: {error.strerror}.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             file.seek(0)
             raise InputError(
@@ -37,4 +45,4 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield
+        yield file

@@ -1,0 +1,183 @@
+"""Results of a study: one row an evaluation in `results.csv`, the table and the plots."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from avq.errors import InputError
+from avq.json_files import replaced
+from avq.study.definition import Job, Study
+
+RESULTS = "results.csv"
+KEYS = ("system", "data", "seed", "step")  # which evaluation a row is of
+Row = dict[str, Any]
+
+
+def read_rows(file: Path) -> list[Row]:
+    """The rows of a csv, numbers as such; none where there is no file.
+
+    Raises:
+        InputError: for a file that is no such csv.
+    """
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = [
+            {key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(lines)
+        ]
+    if rows and not set(KEYS) <= rows[0].keys():
+        raise InputError(f"{str(file)!r} is no table of a study: its columns lack {KEYS}.")
+    return rows
+
+
+def _value(key: str | None, text: Any) -> Any:
+    if key in ("system", "data", "config"):
+        return text
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        return None  # a measure that this run does not have
+    return int(number) if number.is_integer() and "." not in text else number
+
+
+def write_rows(file: Path, rows: Iterable[Row], study: Study) -> None:
+    """Replaces the csv, in the order of the study whatever the order in which runs ended."""
+    systems = {name: place for place, name in enumerate(study.systems)}
+    ordered = sorted(
+        rows,
+        key=lambda row: (
+            row["data"],
+            systems.get(row["system"], len(systems)),
+            row["system"],
+            row["seed"],
+            row["step"],
+        ),
+    )
+    columns = dict.fromkeys(key for row in ordered for key in row)
+    with replaced(file) as new, new.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(ordered)
+
+
+def rows_of_run(run: Path, job: Job) -> list[Row]:
+    """The evaluations of a run, from its `metrics.jsonl`. Lists by level become a column each.
+
+    `seconds` counts training steps alone: no compilation, no evaluation, and only as far as log
+    intervals say.
+    """
+    rows, seconds, before = [], 0.0, 0
+    file = run / "metrics.jsonl"
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        record = json.loads(line)
+        step = record["step"]
+        if speed := record.get("train/images_per_second"):
+            seconds += (step - before) * job.batch_size / speed
+        if "train/loss" in record:
+            before = step
+        measures = {
+            key.removeprefix("eval/"): value
+            for key, value in record.items()
+            if key.startswith("eval/")
+        }
+        if measures:
+            place = {"system": job.system, "data": job.data, "seed": job.seed, "step": step}
+            cost = {"images": step * job.batch_size, "seconds": round(seconds, 1)}
+            rows.append({**place, "config": job.digest, **cost, **_flat(measures)})
+    return rows
+
+
+def _flat(measures: Mapping[str, Any]) -> Row:
+    row: Row = {}
+    for key, value in measures.items():
+        for level, entry in enumerate(value if isinstance(value, list) else [value], start=1):
+            name = f"{key}_{level}" if isinstance(value, list) else key
+            row[name] = round(entry, 5) if isinstance(entry, float) else entry
+    return row
+
+
+def last_rows(rows: Sequence[Row]) -> list[Row]:
+    """The last evaluation of every run."""
+    last: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        run = tuple(row[key] for key in KEYS[:3])
+        if run not in last or last[run]["step"] < row["step"]:
+            last[run] = row
+    return list(last.values())
+
+
+def table(rows: Sequence[Row], study: Study, measure: str = "psnr") -> str:
+    """Markdown: for every system the mean of a measure over seeds with its spread, the difference
+    to the baseline over the seeds that both have, with its 95 % interval and the p-value of a
+    paired t-test, and what it costs.
+    """
+    finals, lines = last_rows(rows), []
+    for data in study.data:
+        here = [row for row in finals if row["data"] == data]
+        base = {row["seed"]: row[measure] for row in here if row["system"] == study.baseline}
+        lines += [
+            f"### {data}",
+            "",
+            f"| system | seeds | {measure} | to {study.baseline} | ssim | usage | rank | bits/px "
+            "| steps | minutes |",
+            "| --- " * 10 + "|",
+        ]
+        for system in study.systems:
+            runs = [row for row in here if row["system"] == system]
+            if runs:
+                lines.append(_line(system, runs, base, system == study.baseline, measure))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(
+    system: str, runs: Sequence[Row], base: Mapping[int, float], is_base: bool, measure: str
+) -> str:
+    values = np.array([row[measure] for row in runs])
+    pairs = [(row[measure], base[row["seed"]]) for row in runs if row["seed"] in base]
+    cells = [
+        system,
+        str(len(runs)),
+        f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""),
+        "" if is_base else difference(pairs),
+        _mean(runs, "ssim", "{:.3f}"),
+        _by_level(runs, "usage", "{:.0%}"),
+        _by_level(runs, "effective_rank", "{:.1f}"),
+        _mean(runs, "bits_per_pixel", "{:.3f}"),
+        f"{runs[0]['step']}",
+        f"{np.mean([row['seconds'] for row in runs]) / 60:.1f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def difference(pairs: Sequence[tuple[float, float]]) -> str:
+    """Mean difference of pairs, its 95 % interval and the p-value of a paired t-test.
+
+    Reference: Student (1908).
+    """
+    if not pairs:
+        return ""
+    gaps = np.array([a - b for a, b in pairs])
+    mean = f"{gaps.mean():+.2f}"
+    if len(gaps) < 2:
+        return mean
+    error = gaps.std(ddof=1) / math.sqrt(len(gaps))
+    half = float(stats.t.ppf(0.975, len(gaps) - 1)) * error
+    p = 2 * float(stats.t.sf(abs(gaps.mean()) / error, len(gaps) - 1)) if error else 0.0
+    return f"{mean} [{gaps.mean() - half:+.2f}, {gaps.mean() + half:+.2f}] p {p:.3f}"
+
+
+def _mean(runs: Sequence[Row], key: str, form: str) -> str:
+    values = [row[key] for row in runs if row.get(key) is not None]
+    return form.format(np.mean(values)) if values else ""
+
+
+def _by_level(runs: Sequence[Row], key: str, form: str) -> str:
+    levels = sorted(name for name in runs[0] if name.startswith(f"{key}_"))
+    return "/".join(filter(None, (_mean(runs, name, form) for name in levels)))
