@@ -1,0 +1,138 @@
+"""Doing a study: what is left out, shared, interrupted, tried again; with a trainer's stand-in and,
+once, with the trainer.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from avq.lock import locked
+from avq.study import Study
+from avq.study.work import CLAIMS, RUNS, Work
+from avq.train.stop import Stop
+
+TINY = ["vqvae:tiny", "--config.data.batch_size=4"]
+
+
+@pytest.fixture
+def study():
+    systems = {"one": TINY, "two": [*TINY, "--config.optim.b1=0.25"]}
+    return Study(systems, baseline="one", seeds=2, steps=3)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Folders that the stand-in trained, in order; `fails` has exit codes by folder."""
+    folders = []
+
+    def train(self, job, claim, stop):
+        folders.append(job.folder)
+        if code := fails.get(len(folders)):
+            stop.number = code - 128 if code > 128 else 0
+            return code
+        run = self.out / RUNS / job.folder
+        run.mkdir(parents=True, exist_ok=True)
+        record = {"step": 3, "eval/psnr": 20.0 + job.seed + len(job.system)}
+        (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+        return 0
+
+    fails: dict[int, int] = {}
+    monkeypatch.setattr(Work, "_train", train)
+    return folders, fails
+
+
+def test_done_runs_are_not_trained_again_even_without_their_folders(study, tmp_path, trained):
+    folders, _ = trained
+    assert Work(study, tmp_path, print).run(Stop()) == 0
+    assert len(folders) == 4
+    before = (tmp_path / "results.csv").read_bytes()
+    (tmp_path / RUNS).rename(tmp_path / "elsewhere")
+    assert Work(study, tmp_path, print).run(Stop()) == 0
+    assert len(folders) == 4
+    assert (tmp_path / "results.csv").read_bytes() == before
+    assert "| one | 2 | 23.50" in (tmp_path / "table.md").read_text()
+
+
+def test_interrupted_study_ends_in_the_same_csv(study, tmp_path, trained):
+    folders, fails = trained
+    assert Work(study, tmp_path / "whole", print).run(Stop()) == 0
+    folders.clear()
+    fails[2] = 128 + signal.SIGTERM
+    assert Work(study, tmp_path / "parts", print).run(Stop()) == 128 + signal.SIGTERM
+    assert Work(study, tmp_path / "parts", print).run(Stop()) == 0
+    assert len(folders) == 5  # the second one twice
+    whole, parts = (tmp_path / part / "results.csv" for part in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_failed_run_is_named_and_tried_again(study, tmp_path, trained, capsys):
+    folders, fails = trained
+    fails[1] = 1
+    assert Work(study, tmp_path, print).run(Stop()) == 1
+    assert f"failed: {folders[0]} (exit code 1)" in capsys.readouterr().out
+    assert Work(study, tmp_path, print).run(Stop()) == 0
+    assert folders[4] == folders[0]
+    assert len(folders) == 5
+
+
+def test_run_in_other_hands_is_left_to_them(study, tmp_path, trained, capsys):
+    folders, _ = trained
+    work = Work(study, tmp_path, print)
+    with locked(tmp_path / CLAIMS / work.jobs[0].folder):
+        assert work.run(Stop()) == 0
+    assert work.jobs[0].folder not in folders
+    assert len(folders) == 3
+    assert "1 runs are in the hands of other processes" in capsys.readouterr().out
+
+
+def test_changed_system_is_trained_again_and_replaces_its_rows(study, tmp_path, trained):
+    folders, _ = trained
+    Work(study, tmp_path, print).run(Stop())
+    changed = Study(dict(study.systems) | {"two": TINY}, baseline="one", seeds=2, steps=3)
+    assert Work(changed, tmp_path, print).run(Stop()) == 0
+    assert len(folders) == 6
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_orphan_of_a_killed_study_keeps_its_claim(tmp_path):
+    """The claim is held by the trainer's process, too."""
+    folder = tmp_path / "claim"
+    script = (
+        "import subprocess, sys; from pathlib import Path; from avq.lock import locked\n"
+        "with locked(Path(sys.argv[1])) as claim:\n"
+        "    waits = [sys.executable, '-c', 'input()']\n"
+        "    subprocess.Popen(waits, pass_fds=(claim.fileno(),))\n"
+        "    import os; os._exit(0)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdin is not None
+        parent.wait()
+        with pytest.raises(Exception, match="in use"), locked(folder):
+            pass
+        parent.stdin.write("\n")  # the orphan ends
+    with locked(folder, wait=True):
+        pass
+
+
+def test_trainer_trains_a_run_of_a_study(smoke, tmp_path, capfd):
+    study = Study({"AH": smoke}, baseline="AH", data={"folder": _path(smoke)}, steps=2)
+    assert Work(study, tmp_path, print).run(Stop()) == 0
+    assert "run 1 of 1: AH-folder-seed0" in capfd.readouterr().out
+    (job,) = Work(study, tmp_path, print).jobs
+    header, first, last = (tmp_path / "results.csv").read_text().splitlines()
+    assert header.startswith("system,data,seed,step,config,images,seconds,n,mae")
+    assert first.startswith(f"AH,folder,0,1,{job.digest},8,")
+    assert last.startswith(f"AH,folder,0,2,{job.digest},16,")
+
+
+def _path(arguments):
+    (path,) = (a.partition("=")[2] for a in arguments if a.startswith("--config.data.path="))
+    return path
