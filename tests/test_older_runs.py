@@ -121,9 +121,8 @@ def test_older_run_evaluates_to_what_it_recorded(older):
     trained = load_model(older)
     images, summary = open_test_images(trained, "", "test")
     images.source = Recoloured()
-    measures = Evaluator(trained.model, make_mesh(1)).evaluate(
-        trained.variables, images, summary, 32
-    )
+    evaluator = Evaluator(trained.model, make_mesh(1))
+    measures = evaluator.evaluate(trained.variables, images, summary, 32).measures
     for name in ("n", "mae", "psnr", "active_codes"):
         assert measures[name] == pytest.approx(recorded[-1][f"eval/{name}"], rel=1e-3)
 

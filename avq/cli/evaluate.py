@@ -51,9 +51,9 @@ def evaluate(
     evaluator = Evaluator(trained.model, mesh)
     rows = -(-batch_size // mesh.size) * mesh.size
     with tqdm(total=len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
-        measures = evaluator.evaluate(trained.variables, images, summary, rows, bar.update)
+        results = evaluator.evaluate(trained.variables, images, summary, rows, bar.update)
     where = data or trained.config["data"]["path"]
-    values = measures | {
+    values = results.measures | {
         "trained_on": trained_on(images, summary, where, trained.config["data"]["path"]),
         "step": trained.step,
         "split": split,

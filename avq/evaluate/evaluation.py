@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
 from avq import cpu, parallel, settings
 from avq.data.dataset import ImageSet, Summary, open_dataset, read_summary
@@ -21,7 +21,8 @@ from avq.data.sources import open_source
 from avq.data.sources.base import name_hashes
 from avq.data.split import open_splits
 from avq.errors import InputError
-from avq.evaluate.metrics import METRICS, About, Value, merge
+from avq.evaluate.metrics import METRICS, About, ImageMean, Metric, Value, merge
+from avq.evaluate.results import Results, fingerprint
 from avq.pixels import to_float, to_uint8
 from avq.trained import TrainedModel
 
@@ -47,40 +48,64 @@ class Model(Protocol):
         """Number of levels, from the finest on, whose codes decoding reads."""
 
 
-class Evaluator:
-    """Runs a model and all of `METRICS` over images; compiled once, used for any variables.
+class Measured(NamedTuple):
+    """What a batch adds to an evaluation; equal on all processes.
 
     Attributes:
-        model: to evaluate.
-        mesh: devices that a batch is split over.
-        metrics: those registered at construction, by name.
+        mask: false for padding and unreadable images.
+        fingerprints: of the originals.
+        per_image: numbers of each image by key, also where `mask` is false.
+        sums: by metric, over the rows where `mask` is true.
     """
 
-    def __init__(self, model: Model, mesh: Mesh) -> None:
-        self.model, self.mesh, self.metrics = model, mesh, dict(METRICS)
+    mask: Bool[Any, "b"]
+    fingerprints: UInt32[Any, "b"]
+    per_image: dict[str, Float[Any, "b"]]
+    sums: dict[str, Any]
+
+
+class Evaluator:
+    """Runs a model and metrics over images; compiled once, used for any variables.
+
+    Args:
+        model: to evaluate.
+        mesh: devices that a batch is split over.
+        more: metrics beside those that are registered in `METRICS`, by name.
+
+    Attributes:
+        model, mesh: as given.
+        metrics: all that are measured, by name.
+    """
+
+    def __init__(
+        self, model: Model, mesh: Mesh, more: Mapping[str, Metric[Any]] = MappingProxyType({})
+    ) -> None:
+        self.model, self.mesh, self.metrics = model, mesh, {**METRICS, **more}
         # Replicated, so that every process gets the results whole.
         whole, options = parallel.replicated(mesh), cpu.compiler_options()
         compiled = partial(jax.jit, out_shardings=whole, compiler_options=options)
-        self._batch_sums = compiled(self._sums, static_argnames="about")
+        self._measure = compiled(self._measured, static_argnames="about")
         self._reconstruct = compiled(self._pixels)
         self._codebooks = compiled(partial(model.apply, method="codebooks"))
 
-    def _sums(
+    def _measured(
         self,
         variables: Variables,
         images: UInt8[Array, "b h w 3"],
         mask: Bool[Array, "b"],
         about: About,
-    ) -> tuple[Int[Array, ""], dict[str, Any]]:
-        """Number of images that count, and sums by metric."""
+    ) -> Measured:
         targets = to_float(images)
         out = self.model.apply(variables, targets)
         codes = tuple(level.codes for level in out.levels)
-        images = to_float(to_uint8(out.images))  # those that a tokenizer returns
-        return jnp.sum(mask), {
-            name: metric.batch(images, targets, codes, mask, about)
-            for name, metric in self.metrics.items()
-        }
+        made = to_float(to_uint8(out.images))  # those that a tokenizer returns
+        metrics = self.metrics.items()
+        return Measured(
+            mask,
+            fingerprint(images),
+            {m.key: m.per_image(made, targets) for _, m in metrics if isinstance(m, ImageMean)},
+            {name: metric.batch(made, targets, codes, mask, about) for name, metric in metrics},
+        )
 
     def _pixels(
         self, variables: Variables, images: UInt8[Array, "b h w 3"]
@@ -94,8 +119,8 @@ class Evaluator:
         summary: Summary,
         batch_size: int,
         on_images: Callable[[int], object] = lambda done: None,
-    ) -> dict[str, Value]:
-        """Measures over every readable image, each counted once.
+    ) -> Results:
+        """Measures every readable image once.
 
         Args:
             variables: of the model.
@@ -105,7 +130,7 @@ class Evaluator:
             on_images: called after every batch with the number of this process's images in it.
 
         Returns:
-            The number of images `n`, and the values of all metrics in the order of `METRICS`.
+            The same on all processes; values in the order of the metrics.
 
         Raises:
             InputError: when no image is readable.
@@ -120,22 +145,27 @@ class Evaluator:
             self.model.decoded_levels(),
         )
         host, hosts = jax.process_index(), jax.process_count()
-        total: Any = None
-        for batch, mask in eval_batches(
-            images, image_size=size, batch_size=batch_size, host=host, hosts=hosts
+        kept: list[Measured] = []  # without the rows that do not count, and without sums
+        rows: list[np.ndarray] = []
+        sums: Any = None
+        for number, (batch, mask) in enumerate(
+            eval_batches(images, image_size=size, batch_size=batch_size, host=host, hosts=hosts)
         ):
             sharded = parallel.shard_batch((batch["image"], mask), self.mesh)
-            sums = jax.device_get(self._batch_sums(variables, *sharded, about=about))
-            total = sums if total is None else merge(total, sums)
+            measured = jax.device_get(self._measure(variables, *sharded, about=about))
+            sums = measured.sums if sums is None else merge(sums, measured.sums)
+            counted = measured.mask
+            kept.append(jax.tree.map(lambda x, c=counted: x[c], measured._replace(sums={})))
+            rows.append(number * batch_size + np.flatnonzero(counted))
             on_images(int(mask.sum()))
-        if total is None or not total[0]:
+        if not sum(map(len, rows)):
             raise InputError(f"none of the {len(images)} images is readable. Check data.path.")
-        n, by_metric = total
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
         about = replace(about, codebooks=jax.device_get(self._codebooks(variables)))
-        measures: dict[str, Value] = {"n": int(n)}
+        measures: dict[str, Value] = {"n": len(whole.mask)}
         for name, metric in self.metrics.items():
-            measures |= metric.summary(by_metric[name], about)
-        return measures
+            measures |= metric.summary(sums[name], about)
+        return Results(measures, whole.per_image, np.concatenate(rows), whole.fingerprints)
 
     def grid(
         self, variables: Variables, images: UInt8[np.ndarray, "n h w 3"]

@@ -239,8 +239,8 @@ class Autoencoder(Task):
         shown = samples(dataset.test, self.data.image_size)
 
         def evaluate(variables: Variables) -> Evaluation:
-            measures = evaluator.evaluate(variables, dataset.test, dataset.summary, self.batch_size)
-            return Evaluation(measures, {"samples": evaluator.grid(variables, shown)})
+            results = evaluator.evaluate(variables, dataset.test, dataset.summary, self.batch_size)
+            return Evaluation(results.measures, {"samples": evaluator.grid(variables, shown)})
 
         return evaluate
 

@@ -1,5 +1,7 @@
 """Evaluation of a stand-in model over a folder of images, split over devices."""
 
+import shutil
+
 import chex
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,12 @@ HALF = {"gain": jnp.float32(0.5)}
 
 def evaluate(folder, variables=HALF, devices=2, batch_size=8, **options):
     evaluator = Evaluator(Dimmer(), parallel.make_mesh(devices))
-    return evaluator.evaluate(variables, image_set(folder), SUMMARY, batch_size, **options)
+    images = image_set(folder)
+    return evaluator.evaluate(variables, images, SUMMARY, batch_size, **options)
+
+
+def measure(*arguments, **options):
+    return evaluate(*arguments, **options).measures
 
 
 def pixels(folder):
@@ -26,11 +33,11 @@ def pixels(folder):
 
 def test_keys_are_those_of_avq_eval_in_its_order(image_folder):
     keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage effective_rank"
-    assert list(evaluate(image_folder)) == [*keys.split(), "bits_per_pixel", "decoded_levels"]
+    assert list(measure(image_folder)) == [*keys.split(), "bits_per_pixel", "decoded_levels"]
 
 
 def test_measures_are_those_of_the_images(image_folder):
-    measures = evaluate(image_folder)
+    measures = measure(image_folder)
     originals = pixels(image_folder)
     halved = in_bytes(originals / 2)
     assert measures["n"] == len(originals) == 20
@@ -48,8 +55,8 @@ def test_measures_are_those_of_the_images(image_folder):
 
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 3), (4, 16), (8, 32)])
 def test_measures_do_not_depend_on_batches_and_devices(image_folder, devices, batch_size):
-    actual = evaluate(image_folder, devices=devices, batch_size=batch_size)
-    chex.assert_trees_all_close(actual, evaluate(image_folder), rtol=1e-5)
+    actual = measure(image_folder, devices=devices, batch_size=batch_size)
+    chex.assert_trees_all_close(actual, measure(image_folder), rtol=1e-5)
 
 
 def in_bytes(images):
@@ -58,7 +65,7 @@ def in_bytes(images):
 
 
 def test_images_are_measured_as_a_file_holds_them(image_folder):
-    measures = evaluate(image_folder, {"gain": jnp.float32(3)})
+    measures = measure(image_folder, {"gain": jnp.float32(3)})
     originals = pixels(image_folder)
     assert np.any(np.abs(3 * originals) > 1)
     mae = np.abs(in_bytes(3 * originals) - originals).mean()
@@ -68,10 +75,11 @@ def test_images_are_measured_as_a_file_holds_them(image_folder):
 def test_one_program_serves_all_variables(image_folder):
     model = Dimmer()
     evaluator = Evaluator(model, parallel.make_mesh(1))
-    errors = [
-        evaluator.evaluate({"gain": jnp.float32(g)}, image_set(image_folder), SUMMARY, 8)["mae"]
+    results = [
+        evaluator.evaluate({"gain": jnp.float32(g)}, image_set(image_folder), SUMMARY, 8)
         for g in (0.5, 0.75)
     ]
+    errors = [each.measures["mae"] for each in results]
     assert model.traces == 1
     np.testing.assert_allclose(errors[0], 2 * errors[1], rtol=1e-2)
 
@@ -96,3 +104,31 @@ def test_grid_is_images_above_their_reconstructions(image_folder):
     np.testing.assert_array_equal(grid[:16, 16:32], images[1])
     halved = np.round((images[1] / 127.5 - 1) / 2 * 127.5 + 127.5)
     np.testing.assert_allclose(grid[16:, 16:32], halved, atol=1)
+
+
+@pytest.mark.parametrize(("devices", "batch_size"), [(1, 3), (8, 32)])
+def test_numbers_of_every_image_stand_with_its_row(image_folder, devices, batch_size):
+    results = evaluate(image_folder, devices=devices, batch_size=batch_size)
+    originals = pixels(image_folder)
+    errors = np.abs(in_bytes(originals / 2) - originals).mean((1, 2, 3))
+    np.testing.assert_array_equal(results.rows, np.arange(20))
+    np.testing.assert_allclose(results.per_image["mae"], errors, rtol=1e-5)
+    for key, values in results.per_image.items():
+        np.testing.assert_allclose(values.mean(), results.measures[key], rtol=1e-5)
+
+
+def test_unreadable_images_have_no_numbers(image_folder, tmp_path):
+    shutil.copytree(image_folder, tmp_path / "images")
+    for name in ("train/03.png", "train/10.png"):
+        (tmp_path / "images" / name).write_bytes(b"no picture")
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(4))
+    results = evaluator.evaluate(HALF, image_set(tmp_path / "images", 0.5), SUMMARY, 8)
+    images = image_set(tmp_path / "images")
+    kept = [row for row in range(20) if images.source.name(row)[-6:] not in ("03.png", "10.png")]
+    np.testing.assert_array_equal(results.rows, kept)
+    whole = evaluate(image_folder)
+    assert results.measures["n"] == 18
+    chex.assert_trees_all_close(
+        results.per_image, {key: values[kept] for key, values in whole.per_image.items()}, rtol=1e-5
+    )
+    np.testing.assert_array_equal(results.fingerprints, whole.fingerprints[kept])

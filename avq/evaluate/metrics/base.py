@@ -91,7 +91,15 @@ class Mean(NamedTuple):
 
 
 class ImageMean(Metric[Mean]):
-    """Mean over images of one number per image. Its value has the first key of `meaning`."""
+    """Mean over images of one number per image, which `Results.per_image` keeps.
+
+    Attributes:
+        key: of the mean and of the numbers; the first of `meaning`.
+    """
+
+    @property
+    def key(self) -> str:
+        return next(iter(self.meaning))
 
     @abstractmethod
     def per_image(
@@ -112,7 +120,7 @@ class ImageMean(Metric[Mean]):
 
     def summary(self, sums: Mean, about: About) -> dict[str, Value]:
         """The mean over images."""
-        return {next(iter(self.meaning)): sums.value()}
+        return {self.key: sums.value()}
 
 
 def merge(a: Any, b: Any) -> Any:

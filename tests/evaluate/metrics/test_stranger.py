@@ -29,7 +29,7 @@ def test_registered_metric_is_measured_and_reported(monkeypatch, image_folder):
     monkeypatch.setitem(METRICS, "brightness", Brightness())
     images = image_set(image_folder)
     evaluator = Evaluator(Dimmer(), parallel.make_mesh(2))
-    measures = evaluator.evaluate({"gain": jnp.float32(0.5)}, images, SUMMARY, 8)
+    measures = evaluator.evaluate({"gain": jnp.float32(0.5)}, images, SUMMARY, 8).measures
     pictures = samples(images, SUMMARY.size, n=20)
     halved = np.round((pictures / 127.5 - 1) / 2 * 127.5 + 127.5)  # as a file holds them
     expected = np.mean(halved - pictures) / 127.5 / 0.5
