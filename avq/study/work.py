@@ -10,6 +10,7 @@ from avq.errors import InputError
 from avq.json_files import read_json, replaced, write_json
 from avq.lock import locked
 from avq.study.definition import Job, Study, jobs_of
+from avq.study.plots import plots
 from avq.study.results import RESULTS, Row, read_rows, rows_of_run, table, write_rows
 from avq.train.stop import Stop
 
@@ -66,8 +67,11 @@ class Work:
         with locked(self.out / CLAIMS / "results", wait=True):
             rows = self._rows()
             write_rows(self.out / RESULTS, rows, self.study)
-            with replaced(self.out / "table.md") as file:
-                file.write_text(table(rows, self.study), encoding="utf-8")
+            texts = {"table.md": table(rows, self.study)}
+            texts |= {f"{name}.svg": svg for name, svg in plots(rows, self.study).items()}
+            for name, text in texts.items():
+                with replaced(self.out / name) as file:
+                    file.write_text(text, encoding="utf-8")
 
     def _rows(self) -> list[Row]:
         """Rows of the csv, those of finished runs that are here in the place of older ones."""

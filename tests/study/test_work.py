@@ -35,7 +35,8 @@ def trained(monkeypatch):
             return code
         run = self.out / RUNS / job.folder
         run.mkdir(parents=True, exist_ok=True)
-        record = {"step": 3, "eval/psnr": 20.0 + job.seed + len(job.system)}
+        psnr = 20.0 + job.seed + len(job.system)
+        record = {"step": 3, "eval/psnr": psnr, "eval/bits_per_pixel": 0.5}
         (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
         return 0
 
@@ -54,6 +55,8 @@ def test_done_runs_are_not_trained_again_even_without_their_folders(study, tmp_p
     assert len(folders) == 4
     assert (tmp_path / "results.csv").read_bytes() == before
     assert "| one | 2 | 23.50" in (tmp_path / "table.md").read_text()
+    plots = {f"psnr_over_{x}-photographs.svg" for x in ("step", "seconds", "bits")}
+    assert {path.name for path in tmp_path.glob("*.svg")} == plots
 
 
 def test_interrupted_study_ends_in_the_same_csv(study, tmp_path, trained):
