@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from avq.cli.app import require_writable, verb
-
-Alignment = Literal["celeba", "celeba_hq"]
+from avq.errors import InputError
 
 
 @verb(
@@ -30,8 +29,8 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
     aligned: Annotated[
-        Alignment | None, typer.Option(help="How faces are aligned; measures eye_colour, too.")
-    ] = None,
+        str, typer.Option(help="Faces aligned as celeba or celeba_hq: measures eye_colour, too.")
+    ] = "",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the measures here.")
     ] = None,
@@ -53,6 +52,8 @@ def evaluate(
     from avq.trained import load_model
 
     require_writable(json_file, report_file)
+    if aligned and aligned not in ALIGNED:
+        raise InputError(f"--aligned: {aligned!r} is not one of {', '.join(ALIGNED)}.")
     cpu.keep_memory()
     trained = load_model(run, step)
     images, summary = open_test_images(trained, data, split)
@@ -68,6 +69,7 @@ def evaluate(
         "by_source": by_source(results, images),
         "image_size": summary.size,
         "crop": "centre square",
+        "range": "[-1, 1]; ssim and ms_ssim [0, 1]",
         "trained_on": trained_on(images, summary, where, trained.config["data"]["path"]),
         "step": trained.step,
         "split": split,

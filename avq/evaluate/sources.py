@@ -18,7 +18,7 @@ MOST_OTHERS = 0.1  # of all images
 NUMBERED = re.compile(r"(?P<source>.*?)[\W_]*\d*(-of-\d+)?\.\w+(#\d+)?")
 
 
-def by_source(results: Results, images: ImageSet) -> dict[str, dict[str, float]]:
+def by_source(results: Results, images: ImageSet) -> dict[str, dict[str, int | float]]:
     """Number of images `n` and means of `per_image` of each source; empty where the names tell no
     sources, see `sources`.
 

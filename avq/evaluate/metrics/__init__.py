@@ -34,6 +34,7 @@ EVALUATION = {
     "n": "images measured, each once",
     "image_size": "side of the squares that were measured, pixels",
     "crop": "which part of an image that is, resized to that side",
+    "range": "of the pixels, of 256 levels, in the measures",
     "interval": "95 % bootstrap interval over images of each mean over images",
     "by_source": "means over the images of each source, where names or folders tell sources apart",
     "trained_on": "how many of them the run was trained on, by name; None where it is not known",
