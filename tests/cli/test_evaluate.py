@@ -21,8 +21,10 @@ def evaluated(run, invoke, tmp_path_factory):
 
 def test_eval_writes_every_key_of_the_contract(evaluated):
     _, measures, _ = evaluated
-    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage effective_rank"
-    assert {*keys.split(), "bits_per_pixel"} <= set(measures)
+    keys = "n mae mae_over_std mae_over_var psnr psnr_pooled ssim ms_ssim symmetry active_codes"
+    keys += " perplexity usage entropy_bits effective_rank bits_per_pixel interval"
+    assert set(keys.split()) <= set(measures)
+    assert (measures["image_size"], measures["crop"]) == (16, "centre square")
     assert measures["bits_per_pixel"] == pytest.approx(16 * 3 / 16**2)  # the finest grid is sent
     assert measures["decoded_levels"] == 1
     assert (measures["step"], measures["split"]) == (2, "test")
@@ -62,9 +64,10 @@ def test_eval_counts_codes_over_all_images(evaluated, tokenizer, images):
 
 def test_eval_prints_its_measures_and_where_the_page_is(evaluated):
     printed, measures, _ = evaluated
-    for name in measures:
-        assert name in printed
-    assert f"{measures['psnr']:.4f}" in printed
+    for name in measures.keys() - {"interval", "by_source"}:
+        assert f"\n{name} " in f"\n{printed}"
+    low, high = measures["interval"]["psnr"]
+    assert f"{measures['psnr']:.4f}   95 %: {low:.4f} to {high:.4f}\n" in printed
     assert "report: " in printed
     assert "page.html" in printed
 
@@ -83,10 +86,12 @@ def test_eval_of_all_images_of_another_folder(
     place = image_folder / "train"
     written = tmp_path / "measures.json"
     result = invoke(
-        "eval", run, "--data", place, "--split", "all", "--batch-size", 8, "--json", written
+        *("eval", run, "--data", place, "--split", "all", "--batch-size", 8, "--json", written),
+        *("--aligned", "celeba"),
     )
     assert result.exit_code == 0, result.output
     measures, images = json.loads(written.read_text()), squares(place)
+    assert 0 < measures["eye_colour"] < measures["interval"]["eye_colour"][1] < 2
     mae = np.abs(np.asarray(tokenizer.reconstruct(images)) / 127.5 - images / 127.5).mean()
     assert measures["n"] == 16
     assert measures["mae"] == pytest.approx(mae, abs=1e-3)
@@ -122,6 +127,7 @@ def test_eval_of_a_step_is_of_that_checkpoint(run, invoke, evaluated, tmp_path):
         (["--step", 1], "has no checkpoint of step 1. There are: 2."),
         (["--split", "validation"], "--split: 'validation' is not one of train, test, all."),
         (["--split", "all"], "--split all goes with --data."),
+        (["--aligned", "dogs"], "--aligned: 'dogs' is not one of celeba, celeba_hq."),
         (["--data", "/no/such/place"], "no such file or folder: '/no/such/place'"),
     ],
 )
@@ -177,12 +183,23 @@ def test_eval_of_a_runs_own_images_is_refused_once_they_changed(moved, invoke, o
 def test_eval_of_a_set_of_test_images_alone_measures_all_of_them(
     run, invoke, image_folder, tmp_path
 ):
-    shutil.copytree(image_folder / "train", tmp_path / "set" / "test")
+    for number, path in enumerate(sorted((image_folder / "train").iterdir())):
+        place = tmp_path / "set" / "test" / ("cats" if number < 6 else "dogs")
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
     written = tmp_path / "measures.json"
     arguments = ("eval", run, "--data", tmp_path / "set", "--json", written)
-    assert invoke(*arguments).exit_code == 0
+    result = invoke(*arguments)
+    assert result.exit_code == 0
     measures = json.loads(written.read_text())
     assert (measures["n"], measures["trained_on"]) == (16, 0)
+    cats, dogs = measures["by_source"]["cats"], measures["by_source"]["dogs"]
+    assert (cats["n"], dogs["n"]) == (6, 10)
+    assert (6 * cats["psnr"] + 10 * dogs["psnr"]) / 16 == pytest.approx(measures["psnr"])
+    table = [line.split() for line in result.stdout.splitlines()[-3:]]
+    assert table[0] == ["source", *cats]
+    assert [line[0] for line in table[1:]] == ["cats", "dogs"]
+    assert table[2][list(dogs).index("psnr") + 1] == f"{dogs['psnr']:.4f}"
     refused = invoke(*arguments, "--split", "train")
     assert "has no train images (folders test/ alone)" in refused.stderr
 

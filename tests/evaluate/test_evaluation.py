@@ -32,8 +32,9 @@ def pixels(folder):
 
 
 def test_keys_are_those_of_avq_eval_in_its_order(image_folder):
-    keys = "n mae mae_over_std mae_over_var psnr ssim active_codes perplexity usage effective_rank"
-    assert list(measure(image_folder)) == [*keys.split(), "bits_per_pixel", "decoded_levels"]
+    keys = "n mae mae_over_std mae_over_var psnr psnr_pooled ssim ms_ssim ms_ssim_scales symmetry"
+    keys += " active_codes perplexity usage entropy_bits effective_rank bits_per_pixel"
+    assert list(measure(image_folder)) == [*keys.split(), "decoded_levels"]
 
 
 def test_measures_are_those_of_the_images(image_folder):
@@ -121,7 +122,7 @@ def test_unreadable_images_have_no_numbers(image_folder, tmp_path):
     shutil.copytree(image_folder, tmp_path / "images")
     for name in ("train/03.png", "train/10.png"):
         (tmp_path / "images" / name).write_bytes(b"no picture")
-    evaluator = Evaluator(Dimmer(), parallel.make_mesh(4))
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(2))
     results = evaluator.evaluate(HALF, image_set(tmp_path / "images", 0.5), SUMMARY, 8)
     images = image_set(tmp_path / "images")
     kept = [row for row in range(20) if images.source.name(row)[-6:] not in ("03.png", "10.png")]

@@ -5,14 +5,16 @@ values then appear in `avq eval`, in its JSON and in the report. The same holds 
 other code adds to `METRICS` before an `Evaluator` is built.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from avq.evaluate.metrics.base import About, ImageMean, Mean, Metric, Value, merge
 from avq.evaluate.metrics.bits import BitsPerPixel
 from avq.evaluate.metrics.code_use import CodeUse
 from avq.evaluate.metrics.mae import MeanAbsoluteError
-from avq.evaluate.metrics.psnr import PeakSignalToNoiseRatio
-from avq.evaluate.metrics.ssim import StructuralSimilarity
+from avq.evaluate.metrics.psnr import PeakSignalToNoiseRatio, PooledPeakSignalToNoiseRatio
+from avq.evaluate.metrics.ssim import MultiScaleStructuralSimilarity, StructuralSimilarity
+from avq.evaluate.metrics.symmetry import Symmetry
 
 __all__ = ["METRICS", "About", "ImageMean", "Mean", "Metric", "Value", "meanings", "merge"]
 
@@ -20,13 +22,21 @@ __all__ = ["METRICS", "About", "ImageMean", "Mean", "Metric", "Value", "meanings
 METRICS: dict[str, Metric[Any]] = {
     "mae": MeanAbsoluteError(),
     "psnr": PeakSignalToNoiseRatio(),
+    "psnr_pooled": PooledPeakSignalToNoiseRatio(),
     "ssim": StructuralSimilarity(),
+    "ms_ssim": MultiScaleStructuralSimilarity(),
+    "symmetry": Symmetry(),
     "code_use": CodeUse(),
     "bits": BitsPerPixel(),
 }
 # Keys beside those of the metrics.
 EVALUATION = {
     "n": "images measured, each once",
+    "image_size": "side of the squares that were measured, pixels",
+    "crop": "which part of an image that is, resized to that side",
+    "range": "of the pixels, of 256 levels, in the measures",
+    "interval": "95 % bootstrap interval over images of each mean over images",
+    "by_source": "means over the images of each source, where names or folders tell sources apart",
     "trained_on": "how many of them the run was trained on, by name; None where it is not known",
     "step": "training steps of the checkpoint",
     "split": "which images",
@@ -34,7 +44,7 @@ EVALUATION = {
 }
 
 
-def meanings() -> dict[str, str]:
-    """One line on every key of `avq eval --json`."""
-    of_metrics = (metric.meaning for metric in METRICS.values())
+def meanings(metrics: Mapping[str, Metric[Any]] = METRICS) -> dict[str, str]:
+    """One line on every key of `avq eval --json`, for the metrics that were measured."""
+    of_metrics = (metric.meaning for metric in metrics.values())
     return EVALUATION | {key: line for meaning in of_metrics for key, line in meaning.items()}

@@ -1,5 +1,6 @@
-"""Codebook usage and perplexity."""
+"""Codebook usage, perplexity, entropy and effective rank."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -79,6 +80,7 @@ class CodeUse(Metric[Counts]):
         "active_codes": "codes used at least once, finest level first",
         "perplexity": "exp of the entropy of code use",
         "usage": "active codes over the codebook's size, or over all choices where they are fewer",
+        "entropy_bits": "order-0 entropy of code use, bits a code",
         "effective_rank": "directions in which the codes in use differ, at most their channels",
     }
 
@@ -99,11 +101,13 @@ class CodeUse(Metric[Counts]):
         return tuple(counts(*level) for level in zip(codes, about.codebook_sizes, strict=True))
 
     def summary(self, sums: Counts, about: About) -> dict[str, Value]:
-        """Active codes, perplexity, usage and effective rank, each a list by level."""
+        """Active codes, perplexity, usage, entropy and effective rank, each a list by level."""
+        perplexities = [perplexity(counts) for counts in sums]
         return {
             "active_codes": [int(np.sum(np.asarray(counts) > 0)) for counts in sums],
-            "perplexity": [perplexity(counts) for counts in sums],
+            "perplexity": perplexities,
             "usage": [usage(counts) for counts in sums],
+            "entropy_bits": [math.log2(value) for value in perplexities],
             "effective_rank": [
                 effective_rank(*level) for level in zip(sums, about.codebooks, strict=True)
             ],

@@ -44,6 +44,8 @@ def test_code_use_is_over_the_whole_set_and_not_one_batch():
         share = np.unique(used, return_counts=True)[1] / used.size
         expected = np.exp(-np.sum(share * np.log(share)))
         np.testing.assert_allclose(summary["perplexity"][level], expected, rtol=1e-5)
+        bits = -np.sum(share * np.log2(share))
+        np.testing.assert_allclose(summary["entropy_bits"][level], bits, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

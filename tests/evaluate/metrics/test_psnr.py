@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from avq.evaluate.metrics.psnr import PeakSignalToNoiseRatio, psnr
+from avq.evaluate.metrics.psnr import PeakSignalToNoiseRatio, PooledPeakSignalToNoiseRatio, psnr
 
 from .metric_helpers import ABOUT, pictures, sums
 
@@ -35,3 +35,18 @@ def test_summary_is_the_mean_over_images():
     np.testing.assert_allclose(total.total, np.sum(expected), rtol=1e-4)
     summary = PeakSignalToNoiseRatio().summary(total, ABOUT)
     np.testing.assert_allclose(summary["psnr"], np.mean(expected), rtol=1e-4)
+
+
+def test_pooled_ratio_is_that_of_all_images_as_one():
+    images, targets = pictures(5)
+    metric = PooledPeakSignalToNoiseRatio()
+    pooled = metric.summary(sums(metric, images, targets), ABOUT)["psnr_pooled"]
+    expected = peak_signal_noise_ratio(targets, images, data_range=2)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5)
+    assert pooled < np.mean(by_scikit_image(images, targets)) - 0.1
+
+
+def test_pooled_ratio_of_exact_copies_is_finite():
+    images, _ = pictures(2)
+    metric = PooledPeakSignalToNoiseRatio()
+    assert metric.summary(sums(metric, images, images), ABOUT) == {"psnr_pooled": 100}

@@ -1,14 +1,23 @@
-"""Structural similarity against scikit-image's of 0..255."""
+"""Structural similarity against scikit-image's of 0..255, at several scales against
+torchmetrics'."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from avq.evaluate.metrics.ssim import StructuralSimilarity, ssim
+from avq.evaluate.metrics.ssim import (
+    MultiScaleStructuralSimilarity,
+    StructuralSimilarity,
+    ms_ssim,
+    scales,
+    ssim,
+)
 from avq.pixels import to_float
 
 from .metric_helpers import ABOUT, pictures, sums
+from .ms_ssim_expected import EXPECTED, SCALES, fixed_pictures
 
 
 def in_bytes(n, noise=0.2):
@@ -52,3 +61,29 @@ def test_summary_is_the_mean_over_images():
     expected = np.mean(by_scikit_image(images, targets))
     assert 0 < expected < 1
     np.testing.assert_allclose(metric.summary(total, ABOUT)["ssim"], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("side", SCALES)
+def test_ms_ssim_equals_that_of_torchmetrics(side):
+    assert scales(side) == SCALES[side]
+    images, targets = (to_float(jnp.asarray(x)) for x in fixed_pictures(side))
+    np.testing.assert_allclose(jax.jit(ms_ssim)(images, targets), EXPECTED[side], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(11, 1), (21, 1), (22, 2), (43, 2), (175, 4), (176, 5), (1024, 5)]
+)
+def test_scales_are_those_that_the_window_fits_into(side, expected):
+    assert scales(side) == expected
+
+
+def test_ms_ssim_of_a_negative_image_is_zero():
+    images, _ = pictures(2)
+    assert np.all(np.asarray(ms_ssim(jnp.asarray(-images), jnp.asarray(images))) == 0)
+
+
+def test_ms_ssim_is_given_with_its_number_of_scales():
+    images, _ = pictures(2)
+    metric = MultiScaleStructuralSimilarity()
+    summary = metric.summary(sums(metric, images, images), ABOUT)
+    assert summary == {"ms_ssim": pytest.approx(1, abs=1e-5), "ms_ssim_scales": 1}
