@@ -60,7 +60,10 @@ class PatchQuantizer:
             codes = nearest_code(patches, codebook)
             residual = residual - from_patches(codebook[codes], images.shape[1])
             square = (len(images), grid, grid)
-            vectors, counts = codebook[codes].reshape(*square, -1), code_counts(codes, len(codebook))
+            vectors, counts = (
+                codebook[codes].reshape(*square, -1),
+                code_counts(codes, len(codebook)),
+            )
             statistics = CodebookStatistics(counts)
             levels.append(Quantized(vectors, codes.reshape(square), jnp.zeros(()), statistics))
         return Reconstruction(images - residual, tuple(levels[::-1]))
@@ -116,10 +119,10 @@ def patch_codebooks(
     for grid, k in zip(grids[::-1], sizes[::-1], strict=True):
         side = size // grid
         patches = to_patches(residual, side)
-        patches = patches[_rows(*patches.shape, rng)]
+        patches = patches[_rows(len(patches), 3 * side**2, rng)]
         codebook = kmeans(patches, k, rng)
-        left = patches - codebook[np.asarray(_nearest(patches, codebook))]
-        residual = left.reshape(-1, side, side, 3)
+        patches = patches - codebook[np.asarray(_nearest(patches, codebook))]
+        residual = patches.reshape(-1, side, side, 3)
         codebooks.append(codebook)
     return tuple(codebooks[::-1])
 
@@ -182,7 +185,8 @@ def _draw(
     rows = _rows(n * grid**2, 3 * side**2, rng)
     image, top, left = np.unravel_index(rows, (n, grid, grid))
     cut = views.reshape(n, grid, side, grid, side, 3)
-    return cut[image, top, :, left].astype(np.float32) / np.float32(127.5) - 1
+    drawn: Float[np.ndarray, "m p p 3"] = cut[image, top, :, left].astype(np.float32)
+    return drawn / np.float32(127.5) - 1
 
 
 def _rows(n: int, d: int, rng: np.random.Generator) -> Int[np.ndarray, "m"]:
