@@ -46,8 +46,8 @@ class Codec:
             return np.asarray(image.convert("RGB"))
 
 
-# Options that keep headers short, since they weigh in files of some hundred bytes: Huffman tables of
-# the image's own, a bare codestream, three wavelet levels in place of five.
+# Options that keep headers short, which weigh in files of some hundred bytes: Huffman tables of the
+# image's own, a bare codestream, three wavelet levels in place of five.
 _RATES = np.geomspace(1000, 1, 256).tolist()
 _WAVELETS = {"irreversible": True, "no_jp2": True, "num_resolutions": 4, "quality_mode": "rates"}
 CODECS = {

@@ -82,13 +82,11 @@ class PatchQuantizer:
         return bits / image_size**2
 
 
-def training_views(
-    images: ImageSet, data: Data, views: int = VIEWS
-) -> UInt8[np.ndarray, "n s s 3"]:
-    """The first `views` squares, or as many as fit in 256 MiB, that training draws with seed 0:
+def training_views(images: ImageSet, data: Data) -> UInt8[np.ndarray, "n s s 3"]:
+    """The first 5,600 squares, or as many as fit in 256 MiB, that training draws with seed 0:
     cropped, mirrored and coloured as `data` says.
     """
-    views = max(1, min(views, VIEW_BYTES // (3 * data.image_size**2)))
+    views = max(1, min(VIEWS, VIEW_BYTES // (3 * data.image_size**2)))
     batch_size = min(100, views)  # a view is the same in a batch of any size
     batches = train_batches(images, replace(data, batch_size=batch_size), seed=SEED)
     with closing(prefetch(batches, 0)) as stream:
@@ -184,9 +182,8 @@ def _draw(
     grid = size // side
     rows = _rows(n * grid**2, 3 * side**2, rng)
     image, top, left = np.unravel_index(rows, (n, grid, grid))
-    cut = views.reshape(n, grid, side, grid, side, 3)
-    drawn: Float[np.ndarray, "m p p 3"] = cut[image, top, :, left].astype(np.float32)
-    return drawn / np.float32(127.5) - 1
+    cut = views.reshape(n, grid, side, grid, side, 3)[image, top, :, left]
+    return cut.astype(np.float32) / np.float32(127.5) - 1
 
 
 def _rows(n: int, d: int, rng: np.random.Generator) -> Int[np.ndarray, "m"]:
@@ -204,4 +201,4 @@ def _distinct(
         rows.setdefault(points[row].tobytes(), row)
         if len(rows) == k:
             break
-    return points[np.resize(list(rows.values()), k)]
+    return np.resize(points[list(rows.values())], (k, points.shape[1]))
