@@ -1,7 +1,11 @@
 """`avq eval`."""
 
 import sys
-from collections.abc import Iterator, Mapping
+    print("\n".join(_lines(values)))
+    if fit:
+        measured = measure_baselines(trained.model, results, images, summary, fit, mesh, rows)
+        print("\n".join(("", *lines(measured))))
+        values["baselines"] = {name: asdict(baseline) for name, baseline in measured.items()}
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +20,7 @@ from avq.errors import InputError
     examples=(
         "avq eval runs/ah --json eval.json --report report.html",
         "avq eval runs/ah --data other_images.zip --split all",
+        "avq eval runs/ah --baselines",
     ),
 )
 def evaluate(
@@ -37,11 +42,18 @@ def evaluate(
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Write a page with pictures here.")
     ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Measure patch k-means and image files at the model's bits, too."
+        ),
+    ] = False,
 ) -> None:
     """Measures a run's reconstructions over a set of images."""
     from tqdm import tqdm
 
     from avq import cpu, parallel
+    from avq.evaluate.baselines import lines, measure_baselines, training_codebooks
     from avq.evaluate.evaluation import Evaluator, open_test_images, samples, trained_on
     from avq.evaluate.metrics import meanings
     from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
@@ -57,6 +69,7 @@ def evaluate(
     cpu.keep_memory()
     trained = load_model(run, step)
     images, summary = open_test_images(trained, data, split)
+    fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None
     mesh = parallel.make_mesh()
     more = {"eye_colour": EyeColour(ALIGNED[aligned])} if aligned else {}
     evaluator = Evaluator(trained.model, mesh, more)
@@ -75,7 +88,15 @@ def evaluate(
         "split": split,
         "data": where,
     }
+<<<<<<< HEAD
     print("\n".join(_lines(values)))
+=======
+    print("\n".join(f"{name:<16}{shown(value)}" for name, value in values.items()))
+    if fit:
+        measured = measure_baselines(trained.model, results, images, summary, fit, mesh, rows)
+        print("\n".join(("", *lines(measured))))
+        values["baselines"] = {name: asdict(baseline) for name, baseline in measured.items()}
+>>>>>>> 58263fd (avq eval --baselines: patch k-means and image files at the model's bits, on its test images)
     if json_file:
         write_json(json_file, values)
     if report_file:

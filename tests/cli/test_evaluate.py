@@ -222,3 +222,19 @@ def test_eval_refuses_to_write_over_a_folder(run, invoke, one_line, tmp_path, op
     result = invoke("eval", run, option, tmp_path)
     assert result.exit_code == 2
     assert "is a folder. Give a file." in one_line(result.stderr)
+
+
+def test_eval_measures_baselines(run, invoke, evaluated, tmp_path, monkeypatch):
+    monkeypatch.setattr("avq.evaluate.baselines.patch_kmeans.VIEWS", 32)
+    written = tmp_path / "measures.json"
+    result = invoke("eval", run, "--baselines", "--json", written)
+    assert result.exit_code == 0, result.output
+    measures = json.loads(written.read_text())
+    baselines = measures.pop("baselines")
+    assert measures == evaluated[1]
+    assert {"patch_kmeans", "patch_kmeans_residual", "jpeg"} <= set(baselines)
+    patches = baselines["patch_kmeans"]
+    assert {"psnr", "ssim", "bits_per_pixel"} <= set(patches)
+    assert patches["bits_per_pixel"] == measures["bits_per_pixel"]
+    assert patches["model_psnr"] == pytest.approx(measures["psnr"], rel=1e-6)
+    assert f"{patches['psnr']:.2f} dB." in result.stdout  # a model of two steps is behind

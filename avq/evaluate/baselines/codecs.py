@@ -1,0 +1,96 @@
+"""Files of Pillow's lossy codecs at the size of a model's codes."""
+
+import io
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, features
+
+from avq.data.pipeline import THREADS
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A lossy format of Pillow.
+
+    Attributes:
+        format: name for `Image.save`.
+        feature: name for `PIL.features`.
+        options: further arguments of `Image.save`, from those of the smallest file to those of the
+            largest.
+    """
+
+    format: str
+    feature: str
+    options: Sequence[Mapping[str, Any]]
+
+    def is_available(self) -> bool:
+        """Whether this Pillow was built with the codec."""
+        # `features.check` warns of a name that is newer than this Pillow.
+        return self.feature in features.get_supported()
+
+    def encode(self, image: UInt8[np.ndarray, "h w 3"], options: Mapping[str, Any]) -> bytes:
+        """Encodes an image as a whole file."""
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, self.format, **options)
+        return file.getvalue()
+
+    def decode(self, file: bytes) -> UInt8[np.ndarray, "h w 3"]:
+        """Decodes a file of this codec."""
+        with Image.open(io.BytesIO(file), formats=[self.format]) as image:
+            return np.asarray(image.convert("RGB"))
+
+
+# Options that keep headers short, which weigh in files of some hundred bytes: Huffman tables of the
+# image's own, a bare codestream, three wavelet levels in place of five.
+_RATES = np.geomspace(1000, 1, 256).tolist()
+_WAVELETS = {"irreversible": True, "no_jp2": True, "num_resolutions": 4, "quality_mode": "rates"}
+CODECS = {
+    "jpeg": Codec("JPEG", "jpg", [{"quality": q, "optimize": True} for q in range(1, 96)]),
+    "webp": Codec("WEBP", "webp", [{"quality": q, "method": 6} for q in range(101)]),
+    "jpeg2000": Codec(
+        "JPEG2000", "jpg_2000", [_WAVELETS | {"quality_layers": [r]} for r in _RATES]
+    ),
+    "avif": Codec("AVIF", "avif", [{"quality": q} for q in range(101)]),
+}
+
+
+@dataclass(frozen=True)
+class File:
+    """An image as a file.
+
+    Attributes:
+        content: all bytes, headers included.
+        above: whether the codec has no file of the image as small as was asked for.
+    """
+
+    content: bytes
+    above: bool
+
+
+def nearest_file(codec: Codec, image: UInt8[np.ndarray, "h w 3"], target: float) -> File:
+    """Encodes an image to the file whose size is nearest to `target` bytes, by bisection over the
+    codec's options.
+    """
+    tried: dict[int, bytes] = {}
+
+    def size(option: int) -> int:
+        tried[option] = codec.encode(image, codec.options[option])
+        return len(tried[option])
+
+    larger = bisect_right(range(len(codec.options)), target, key=size)
+    nearest = min(tried.values(), key=lambda file: abs(len(file) - target))
+    return File(nearest, above=larger == 0 and len(nearest) > target)
+
+
+def nearest_files(
+    codec: Codec, images: Sequence[UInt8[np.ndarray, "h w 3"]], target: float
+) -> Iterator[File]:
+    """`nearest_file` of every image, in order."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(lambda image: nearest_file(codec, image, target), images)
