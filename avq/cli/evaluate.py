@@ -1,11 +1,8 @@
 """`avq eval`."""
 
 import sys
-    print("\n".join(_lines(values)))
-    if fit:
-        measured = measure_baselines(trained.model, results, images, summary, fit, mesh, rows)
-        print("\n".join(("", *lines(measured))))
-        values["baselines"] = {name: asdict(baseline) for name, baseline in measured.items()}
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +50,7 @@ def evaluate(
     from tqdm import tqdm
 
     from avq import cpu, parallel
-    from avq.evaluate.baselines import lines, measure_baselines, training_codebooks
+    from avq.evaluate.baselines import measure_baselines, table, training_codebooks
     from avq.evaluate.evaluation import Evaluator, open_test_images, samples, trained_on
     from avq.evaluate.metrics import meanings
     from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
@@ -88,15 +85,11 @@ def evaluate(
         "split": split,
         "data": where,
     }
-<<<<<<< HEAD
     print("\n".join(_lines(values)))
-=======
-    print("\n".join(f"{name:<16}{shown(value)}" for name, value in values.items()))
     if fit:
         measured = measure_baselines(trained.model, results, images, summary, fit, mesh, rows)
-        print("\n".join(("", *lines(measured))))
+        print("\n".join(("", *table(measured))))
         values["baselines"] = {name: asdict(baseline) for name, baseline in measured.items()}
->>>>>>> 58263fd (avq eval --baselines: patch k-means and image files at the model's bits, on its test images)
     if json_file:
         write_json(json_file, values)
     if report_file:

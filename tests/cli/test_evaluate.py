@@ -238,3 +238,12 @@ def test_eval_measures_baselines(run, invoke, evaluated, tmp_path, monkeypatch):
     assert patches["bits_per_pixel"] == measures["bits_per_pixel"]
     assert patches["model_psnr"] == pytest.approx(measures["psnr"], rel=1e-6)
     assert f"{patches['psnr']:.2f} dB." in result.stdout  # a model of two steps is behind
+
+
+def test_eval_refuses_baselines_of_a_run_whose_images_are_gone(moved, invoke, one_line):
+    run, images = moved
+    images.rename(images.with_name("elsewhere"))
+    result = invoke("eval", run, "--data", images.with_name("elsewhere"), "--baselines")
+    assert result.exit_code == 2
+    assert f"no such file or folder: '{images}'" in one_line(result.stderr)
+    assert result.stdout == ""

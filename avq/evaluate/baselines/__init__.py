@@ -126,8 +126,8 @@ def measure_baselines(
     return baselines
 
 
-def lines(baselines: Mapping[str, Baseline]) -> Iterator[str]:
-    """A table of baselines, and what it means in words."""
+def table(baselines: Mapping[str, Baseline]) -> Iterator[str]:
+    """Lines of a table of baselines, and of what it means in words."""
     columns = ("bits/pixel", "psnr", "ssim", "model's psnr", "images")
     yield f"{'baseline':<24}" + "".join(f"{column:>14}" for column in columns)
     for name, of in baselines.items():

@@ -11,7 +11,7 @@ from avq import parallel
 from avq.data.dataset import ImageSet, Summary
 from avq.data.sources import open_source
 from avq.evaluate import baselines
-from avq.evaluate.baselines import Baseline, behind, lines, measure_baselines
+from avq.evaluate.baselines import Baseline, behind, measure_baselines, table
 from avq.evaluate.baselines.codecs import CODECS
 from avq.evaluate.baselines.patch_kmeans import patch_codebooks
 from avq.evaluate.results import Results
@@ -119,11 +119,11 @@ def test_model_behind_patch_kmeans_is_said_to_be():
     sentence = "The model is behind patch k-means at equal bits: 20.50 against 24.85 dB."
     assert behind(figures(20.5)) == sentence
     assert behind(figures(24.86)) == ""
-    assert list(lines(figures(20.5)))[-1] == sentence
+    assert list(table(figures(20.5)))[-1] == sentence
 
 
 def test_table_has_a_row_a_baseline_and_names_codecs_that_cannot_go_so_low():
-    table = list(lines(figures(30.0, above=93)))
-    assert table[1].split() == ["patch_kmeans", "0.6250", "24.8512", "0.8000", "30.0000", "1000"]
-    assert len({len(row) for row in table[:3]}) == 1
-    assert table[-1].startswith("jpeg: 93 of 100 images have no file as small")
+    rows = list(table(figures(30.0, above=93)))
+    assert rows[1].split() == ["patch_kmeans", "0.6250", "24.8512", "0.8000", "30.0000", "1000"]
+    assert len({len(row) for row in rows[:3]}) == 1
+    assert rows[-1].startswith("jpeg: 93 of 100 images have no file as small")

@@ -54,6 +54,9 @@ def test_merging_does_not_lose_single_images_among_very_many():
 def test_every_key_of_an_evaluation_has_a_meaning():
     keys = "n mae mae_over_std mae_over_var psnr psnr_pooled ssim ms_ssim ms_ssim_scales symmetry"
     keys += " active_codes perplexity usage entropy_bits effective_rank bits_per_pixel"
-    keys += " decoded_levels interval by_source image_size crop range trained_on step split data"
+    keys += (
+        " decoded_levels interval by_source image_size crop range baselines trained_on step split"
+    )
+    keys += " data"
     assert set(meanings()) == set(keys.split())
     assert all(meanings().values())
