@@ -75,7 +75,7 @@ def _lines(report: Report) -> Iterator[str]:
     )
     yield "| measure | value | interval | meaning |\n| --- | --- | --- | --- |"
     for key, value in values.items():
-        if isinstance(value, int | float | list) and key != "compare":
+        if isinstance(value, int | float | list):
             ends = values["interval"].get(key)
             between = f"{shown(ends[0])} to {shown(ends[1])}" if ends else ""
             yield f"| {key} | {shown(value)} | {between} | {report.meanings.get(key, '')} |"

@@ -35,16 +35,15 @@ def lines(comparison: Comparison) -> Iterator[str]:
     yield WORDS
 
 
-def as_json(comparison: Comparison) -> list[dict[str, Any]]:
-    """Values of each run but the first, with its `name` and `difference` by key: mean, and ends of
-    the interval.
+def as_json(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Values of each run but the first by its name, with their `difference` from the first by key:
+    mean, and ends of the interval.
     """
-    return [
-        {"name": name, **values, "difference": {k: list(d) for k, d in differences.items()}}
-        for name, values, differences in zip(
-            comparison.names[1:], comparison.values[1:], comparison.differences, strict=True
-        )
-    ]
+    names, values = comparison.names[1:], comparison.values[1:]
+    return {
+        name: {**of_run, "difference": {k: list(d) for k, d in differences.items()}}
+        for name, of_run, differences in zip(names, values, comparison.differences, strict=True)
+    }
 
 
 def comparison_table(comparison: Comparison) -> Iterator[Html]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from avq.report.pictures import data_uri
+from avq.report.pictures import SMALL, data_uri
 
 
 class Html(str):
@@ -46,7 +46,8 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> Html:
 def picture(pixels: UInt8[np.ndarray, "h w 3"], caption: str, alt: str = "") -> Html:
     """A picture with a caption below."""
     source, text = data_uri(pixels), html.escape(alt or caption)
-    image = Html(f'<img src="{source}" alt="{text}">')
+    class_ = ' class="small"' if max(pixels.shape) <= SMALL else ""
+    image = Html(f'<img src="{source}" alt="{text}"{class_}>')
     return element("figure", image, element("figcaption", caption))
 
 

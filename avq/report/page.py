@@ -20,10 +20,11 @@ from avq.report.training import curves, training_seconds
 
 # Key, heading and format of the figures at the top.
 HEADLINE = (
-    ("psnr", "PSNR", "{:.2f} dB"),
+    ("psnr", "PSNR, dB", "{:.2f}"),
     ("ssim", "SSIM", "{:.3f}"),
     ("mae", "mean absolute error", "{:.4f}"),
     ("bits_per_pixel", "bits a pixel", "{:.3f}"),
+    ("dots", "dots in flat areas", "{:.0%}"),
 )
 BY_LEVEL = ("active_codes", "usage", "perplexity", "entropy_bits", "effective_rank")
 
@@ -69,7 +70,9 @@ def _headline(values: Mapping[str, Any]) -> Iterator[Html]:
     for key, name, form in HEADLINE:
         if key in values:
             ends = values["interval"].get(key)
-            below = f"95 %: {' to '.join(shown(end) for end in ends)}" if ends else ""
+            below = f"95 %: {form.format(ends[0])} to {form.format(ends[1])}" if ends else ""
+            if key == "dots":
+                below = f"originals: {form.format(values['dots_of_inputs'])}"
             number = element("b", form.format(values[key]))
             parts = (element("span", name), number, element("span", below))
             tiles.append(element("div", *parts, class_="tile"))
@@ -163,16 +166,16 @@ def _ablation(inside: Inside) -> Iterator[Html]:
         class_="soft",
     )
 
-    def row(level: str, what: str, quality: Quality) -> tuple[str, ...]:
+    def row(name: str, quality: Quality) -> tuple[str, ...]:
         difference = quality.psnr - ablation.unchanged.psnr
-        return level, what, f"{quality.psnr:.2f}", f"{difference:+.2f}", f"{quality.mae:.4f}"
+        return name, f"{quality.psnr:.2f}", f"{difference:+.2f}", f"{quality.mae:.4f}"
 
-    rows = [row("", "all codes as they are", ablation.unchanged)]
+    rows = [row("all codes as they are", ablation.unchanged)]
     for number, level in enumerate(ablation.levels, start=1):
-        where = f"{number}, {'sent' if level.sent else 'not sent'}"
-        rows.append(row(where, "codes of another image", level.shuffled))
-        rows.append(row("", "most used code", level.constant))
-    yield table(rows, ("level", "codes", "psnr, dB", "change", "mae"))
+        name = f"level {number}, {'sent' if level.sent else 'not sent'}"
+        rows.append(row(f"{name}: codes of another image", level.shuffled))
+        rows.append(row(f"{name}: most used code", level.constant))
+    yield table(rows, ("", "psnr, dB", "change", "mae"))
 
 
 def _attention(inside: Inside) -> Iterator[Html]:
@@ -210,8 +213,14 @@ def _measures(report: Report) -> Html:
         if not isinstance(value, Mapping):
             ends = report.values["interval"].get(key)
             between = f"{shown(ends[0])} to {shown(ends[1])}" if ends else ""
-            rows.append((key, shown(value), between, report.meanings.get(key, "")))
-    return table(rows, ("", "", "95 % interval", ""))
+            rows.append(
+                (_with_note(key, report.meanings.get(key, "")), _with_note(shown(value), between))
+            )
+    return table(rows, ("", "value and 95 % interval"))
+
+
+def _with_note(text: str, note: str) -> Html:
+    return joined((text, element("small", note)) if note else (text,))
 
 
 def _training(report: Report) -> Iterator[Html]:

@@ -9,13 +9,14 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 ERROR_RANGE = 64  # of 255 levels; larger errors are as bright
-LOSSLESS = 128  # side up to which a picture is kept to the bit
+SMALL = 128  # side up to which a picture is kept to the bit, and shown with its pixels
+FRAME = (80, 255, 255)  # colour, of the pixel that attends
 GOLDEN = 0.6180339887498949  # turns of hue between codes: neighbours differ most
 
 
 def data_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
     """A picture as a `data:` URI: PNG up to 128 pixels, else JPEG."""
-    kind, options = ("jpeg", {"quality": 90}) if max(pixels.shape) > LOSSLESS else ("png", {})
+    kind, options = ("jpeg", {"quality": 90}) if max(pixels.shape) > SMALL else ("png", {})
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, optimize=True, **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -51,23 +52,28 @@ def attention_picture(
         place: of the pixel that attends, down and across, as shares of the sides; it is framed.
     """
     h, w = weights.shape
-    scale = max(1, -(-256 // len(image)))
-    side = len(image) * scale
-    grey = np.repeat(np.repeat(image.mean(-1), scale, 0), scale, 1)[..., None]
-    cells = np.repeat(np.repeat(weights / max(weights.max(), 1e-12), side // h, 0), side // w, 1)
-    heat = _heat(cells)
-    cells = cells[..., None]
-    picture = grey * (0.45 - 0.25 * cells) + heat * (0.15 + 0.6 * cells)
-    top, left = int(place[0] * h) * (side // h), int(place[1] * w) * (side // w)
-    box = picture[top : top + side // h, left : left + side // w]
-    for edge in (box[:2], box[-2:], box[:, :2], box[:, -2:]):
-        edge[:] = (80, 255, 255)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    side = len(image) * max(1, -(-256 // len(image)))  # room for the frame
+    cell_h, cell_w = side // h, side // w
+
+    def enlarged(values: np.ndarray) -> np.ndarray:
+        """Repeats rows and columns of a square to `side`."""
+        return np.kron(values, np.ones((side // values.shape[0], side // values.shape[1])))
+
+    grey = enlarged(image.mean(-1))[..., None]
+    shares = enlarged(weights / max(weights.max(), 1e-12))
+    heat, shares = _heat(shares), shares[..., None]
+    blended = grey * (0.45 - 0.25 * shares) + heat * (0.15 + 0.6 * shares)
+    top, left = int(place[0] * h) * cell_h, int(place[1] * w) * cell_w
+    box, line = blended[top : top + cell_h, left : left + cell_w], max(1, cell_h // 4)
+    for edge in (box[:line], box[-line:], box[:, :line], box[:, -line:]):
+        edge[:] = FRAME
+    return np.clip(blended, 0, 255).astype(np.uint8)
 
 
 def code_map(codes: Int[np.ndarray, "h w"], k: int) -> UInt8[np.ndarray, "h w 3"]:
     """A grid of codes, each in its colour."""
-    return code_colours(k)[codes]
+    colours: np.ndarray = code_colours(k)
+    return colours[codes]
 
 
 def _heat(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:

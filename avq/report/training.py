@@ -32,7 +32,7 @@ def curves(records: Sequence[Record]) -> dict[str, str]:
     perplexity = _series(records, {"train/perplexity": "level"})
     charts = {
         "Loss": (loss, "loss"),
-        "Evaluations": (psnr, "psnr, dB"),
+        "PSNR of the test images": (psnr, "psnr, dB"),
         "Perplexity of the codes": (perplexity, "perplexity"),
     }
     return {title: line_chart(s, "step", label) for title, (s, label) in charts.items() if s}
