@@ -59,15 +59,20 @@ def evaluate(
     from tqdm import tqdm
 
     from avq import cpu, parallel
+    from avq.bench import device_in_words
     from avq.evaluate.baselines import lines, measure_baselines, training_codebooks
     from avq.evaluate.comparison import compare_runs, require_same_data
-    from avq.evaluate.evaluation import Evaluator, open_test_images, trained_on
+    from avq.evaluate.evaluation import Evaluator, open_test_images
+    from avq.evaluate.inside import look_inside
     from avq.evaluate.metrics import meanings
     from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
-    from avq.evaluate.results import intervals
-    from avq.evaluate.sources import by_source
+    from avq.evaluate.values import values_of
     from avq.json_files import write_json
-    from avq.report import comparison as comparison_text
+    from avq.report import comparison as side_by_side
+    from avq.report.card import card
+    from avq.report.page import page
+    from avq.report.report import Report, environment
+    from avq.report.training import read_records
     from avq.trained import load_model
 
     require_writable(json_file, report_file, card_file)
@@ -76,69 +81,47 @@ def evaluate(
     if more_runs and not compare:
         raise InputError(f"{str(more_runs[0])!r} follows a run. Give --compare before other runs.")
     cpu.keep_memory()
-    paths = [run, *(compare or ()), *(more_runs or ())]
-    names = [str(path) for path in paths]
-    runs = [load_model(path, step) for path in paths]
+    names = [str(path) for path in (run, *(compare or ()), *(more_runs or ()))]
+    runs = [load_model(name, step) for name in names]
     require_same_data(names, runs, own=not data)
-    images, summary = open_test_images(runs[0], data, split)
-    fit = training_codebooks(runs[0].config["data"], runs[0].dataset) if baselines else None
+    trained = runs[0]
+    images, summary = open_test_images(trained, data, split)
+    fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None
     mesh = parallel.make_mesh()
     more = {"eye_colour": EyeColour(ALIGNED[aligned])} if aligned else {}
     rows = -(-batch_size // mesh.size) * mesh.size
-    where = data or runs[0].config["data"]["path"]
+    where = data or trained.config["data"]["path"]
     all_results, all_values = [], []
-    for trained in runs:
-        evaluator = Evaluator(trained.model, mesh, more)
+    for each in runs:
+        evaluator = Evaluator(each.model, mesh, more)
         with tqdm(total=len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
-            results = evaluator.evaluate(trained.variables, images, summary, rows, bar.update)
-        values: dict[str, Any] = results.measures | {
-            "interval": intervals(results.per_image),
-            "by_source": by_source(results, images),
-            "image_size": summary.size,
-            "crop": "centre square",
-            "range": "[-1, 1]; ssim and ms_ssim [0, 1]",
-            "trained_on": trained_on(images, summary, where, trained.config["data"]["path"]),
-            "step": trained.step,
-            "split": split,
-            "data": where,
-        }
+            results = evaluator.evaluate(each.variables, images, summary, rows, bar.update)
         all_results.append(results)
-        all_values.append(values)
-    trained, results, values = runs[0], all_results[0], all_values[0]
+        all_values.append(values_of(results, each, images, summary, where, split))
+    results, values = all_results[0], all_values[0]
     print("\n".join(_lines(values)))
     comparison = None
     if len(runs) > 1:
         comparison = compare_runs(names, all_results, all_values)
-        print("\n".join(("", *comparison_text.lines(comparison))))
-        values["compare"] = comparison_text.as_json(comparison)
+        print("\n".join(("", *side_by_side.lines(comparison))))
+        values["compare"] = side_by_side.as_json(comparison)
     if fit:
         measured = measure_baselines(trained.model, results, images, summary, fit, mesh, rows)
         print("\n".join(("", *lines(measured))))
         values["baselines"] = {name: asdict(baseline) for name, baseline in measured.items()}
     if json_file:
         write_json(json_file, values)
-    if report_file or card_file:
-        from avq.bench import device_in_words
-        from avq.evaluate.inside import look_inside
-        from avq.report.card import card
-        from avq.report.page import page
-        from avq.report.report import Report, environment
-        from avq.report.training import read_records
-
-        report = Report(
-            str(run),
-            values,
-            meanings(evaluator.metrics),
-            trained.config,
-            read_records(run, trained.step),
-            environment(device_in_words(mesh)),
-            comparison,
-        )
-        if report_file:
-            inside = look_inside(trained.model, trained.variables, images, results, summary.size)
-            _write(report_file, page(report, inside), "report")
-        if card_file:
-            _write(card_file, card(report), "card")
+    if not report_file and not card_file:
+        return
+    about = meanings(evaluator.metrics)
+    where_measured = environment(device_in_words(mesh))
+    records = read_records(run, trained.step)
+    report = Report(str(run), values, about, trained.config, records, where_measured, comparison)
+    if report_file:
+        inside = look_inside(trained.model, trained.variables, images, results, summary.size)
+        _write(report_file, page(report, inside), "report")
+    if card_file:
+        _write(card_file, card(report), "card")
 
 
 def _write(file: Path, text: str, name: str) -> None:

@@ -72,8 +72,7 @@ def attention_picture(
 
 def code_map(codes: Int[np.ndarray, "h w"], k: int) -> UInt8[np.ndarray, "h w 3"]:
     """A grid of codes, each in its colour."""
-    colours: np.ndarray = code_colours(k)
-    return colours[codes]
+    return np.asarray(code_colours(k)[codes])
 
 
 def _heat(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
