@@ -1,11 +1,14 @@
 """Dot patterns in flat areas, against patterns of known energy and Fourier transforms by numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avq import tasks
 from avq.evaluate.metrics.base import About
 from avq.evaluate.metrics.dots import Dots, dots, flat_shares
+from avq.models.build import make_autoencoder
 
 Y, X = np.mgrid[:16, :16].astype(np.float32)
 
@@ -94,3 +97,16 @@ def test_metric_of_images_without_flat_areas_has_no_value():
     noise = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), jnp.float32)
     about = About(16, 1.0, 1.0, (2,), 1.0, 1)
     assert Dots().summary(Dots().batch(noise, noise, (), jnp.array([True]), about), about) == {}
+
+
+def test_untrained_network_draws_no_dots_into_flat_areas():
+    """Less than white noise holds; kernels of independent taps give 12 and 60 %."""
+    small = ["--config.model.encoder_blocks=0", "--config.model.decoder_blocks=0"]
+    model = make_autoencoder(tasks.load(["--config=vqvae:tiny", *small]).model.to_dict())
+    coarse = np.random.default_rng(0).uniform(-1, 1, (8, 5, 5, 3)).astype(np.float32)
+    images = jax.image.resize(coarse, (8, 64, 64, 3), "linear") / 5
+    for seed in (0, 1):
+        variables = jax.jit(model.init)(jax.random.key(seed), images[:1])
+        drawn = jax.jit(model.apply)(variables, images).images
+        assert np.std(drawn) > 0.003
+        assert dots(drawn, images) < 0.06
