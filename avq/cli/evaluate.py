@@ -18,10 +18,13 @@ from avq.errors import InputError
         "avq eval runs/ah --json eval.json --report report.html",
         "avq eval runs/ah --data other_images.zip --split all",
         "avq eval runs/ah --baselines",
+        "avq eval runs/ah --compare runs/h runs/a --report report.html",
     ),
 )
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The --workdir of a training run.")],
+    more_runs: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    *,
     data: Annotated[
         str, typer.Option(help="Images, as data.path takes them. Default: the run's own.")
     ] = "",
@@ -39,6 +42,12 @@ def evaluate(
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Write a page with pictures here.")
     ] = None,
+    card_file: Annotated[
+        Path | None, typer.Option("--card", help="Write a model card (README.md) here.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Other runs, measured on the same images.")
+    ] = None,
     baselines: Annotated[
         bool,
         typer.Option(
@@ -50,60 +59,82 @@ def evaluate(
     from tqdm import tqdm
 
     from avq import cpu, parallel
+    from avq.bench import device_in_words
     from avq.evaluate.baselines import measure_baselines, table, training_codebooks
-    from avq.evaluate.evaluation import Evaluator, open_test_images, samples, trained_on
+    from avq.evaluate.comparison import compare_runs, require_same_data
+    from avq.evaluate.evaluation import Evaluator, open_test_images
+    from avq.evaluate.inside import look_inside
     from avq.evaluate.metrics import meanings
     from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
-    from avq.evaluate.results import intervals
-    from avq.evaluate.sources import by_source
-    from avq.json_files import replaced, write_json
+    from avq.evaluate.values import values_of
+    from avq.json_files import write_json
+    from avq.report import comparison as side_by_side
+    from avq.report.card import card
     from avq.report.page import page
+    from avq.report.report import Report, environment
+    from avq.report.training import read_records
     from avq.trained import load_model
 
-    require_writable(json_file, report_file)
+    require_writable(json_file, report_file, card_file)
     if aligned and aligned not in ALIGNED:
         raise InputError(f"--aligned: {aligned!r} is not one of {', '.join(ALIGNED)}.")
+    if more_runs and not compare:
+        raise InputError(f"{str(more_runs[0])!r} follows a run. Give --compare before other runs.")
     cpu.keep_memory()
-    trained = load_model(run, step)
+    names = [str(path) for path in (run, *(compare or ()), *(more_runs or ()))]
+    runs = [load_model(name, step) for name in names]
+    require_same_data(names, runs, own=not data)
+    trained = runs[0]
     images, summary = open_test_images(trained, data, split)
     fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None
     mesh = parallel.make_mesh()
     more = {"eye_colour": EyeColour(ALIGNED[aligned])} if aligned else {}
-    evaluator = Evaluator(trained.model, mesh, more)
     rows = -(-batch_size // mesh.size) * mesh.size
-    with tqdm(total=len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
-        results = evaluator.evaluate(trained.variables, images, summary, rows, bar.update)
     where = data or trained.config["data"]["path"]
-    values: dict[str, Any] = results.measures | {
-        "interval": intervals(results.per_image),
-        "by_source": by_source(results, images),
-        "image_size": summary.size,
-        "crop": "centre square",
-        "range": "[-1, 1]; ssim and ms_ssim [0, 1]",
-        "trained_on": trained_on(images, summary, where, trained.config["data"]["path"]),
-        "step": trained.step,
-        "split": split,
-        "data": where,
-    }
+    all_results, all_values = [], []
+    for each in runs:
+        evaluator = Evaluator(each.model, mesh, more)
+        with tqdm(total=len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
+            results = evaluator.evaluate(each.variables, images, summary, rows, bar.update)
+        all_results.append(results)
+        all_values.append(values_of(results, each, images, summary, where, split))
+    results, values = all_results[0], all_values[0]
     print("\n".join(_lines(values)))
+    comparison = None
+    if len(runs) > 1:
+        comparison = compare_runs(names, all_results, all_values)
+        print("\n".join(("", *side_by_side.lines(comparison))))
+        values["compare"] = side_by_side.as_json(comparison)
     if fit:
         measured = measure_baselines(trained.model, results, images, summary, fit, mesh, rows)
         print("\n".join(("", *table(measured))))
         values["baselines"] = {name: asdict(baseline) for name, baseline in measured.items()}
     if json_file:
         write_json(json_file, values)
+    if not report_file and not card_file:
+        return
+    about = meanings(evaluator.metrics)
+    where_measured = environment(device_in_words(mesh))
+    records = read_records(run, trained.step)
+    report = Report(str(run), values, about, trained.config, records, where_measured, comparison)
     if report_file:
-        picture = evaluator.grid(trained.variables, samples(images, summary.size))
-        about = meanings(evaluator.metrics)
-        text = page(str(run), values, about, picture, trained.config)
-        with replaced(report_file) as file:
-            file.write_text(text, encoding="utf-8")
-        print(f"report: {report_file}")
+        inside = look_inside(trained.model, trained.variables, images, results, summary.size)
+        _write(report_file, page(report, inside), "report")
+    if card_file:
+        _write(card_file, card(report), "card")
+
+
+def _write(file: Path, text: str, name: str) -> None:
+    from avq.json_files import replaced
+
+    with replaced(file) as new:
+        new.write_text(text, encoding="utf-8")
+    print(f"{name}: {file}")
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     """Values for the terminal: one a line, means with their intervals, sources as a table."""
-    from avq.report.page import shown
+    from avq.report.text import shown
 
     for name, value in values.items():
         if not isinstance(value, dict):

@@ -11,6 +11,7 @@ from typing import Any
 from avq.evaluate.metrics.base import About, ImageMean, Mean, Metric, Value, merge
 from avq.evaluate.metrics.bits import BitsPerPixel
 from avq.evaluate.metrics.code_use import CodeUse
+from avq.evaluate.metrics.dots import Dots
 from avq.evaluate.metrics.mae import MeanAbsoluteError
 from avq.evaluate.metrics.psnr import PeakSignalToNoiseRatio, PooledPeakSignalToNoiseRatio
 from avq.evaluate.metrics.ssim import MultiScaleStructuralSimilarity, StructuralSimilarity
@@ -26,6 +27,7 @@ METRICS: dict[str, Metric[Any]] = {
     "ssim": StructuralSimilarity(),
     "ms_ssim": MultiScaleStructuralSimilarity(),
     "symmetry": Symmetry(),
+    "dots": Dots(),
     "code_use": CodeUse(),
     "bits": BitsPerPixel(),
 }

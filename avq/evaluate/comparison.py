@@ -1,0 +1,71 @@
+"""Runs measured on the same images, side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from avq.errors import InputError
+from avq.evaluate.results import Difference, Results, paired
+from avq.trained import TrainedModel
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures of several runs on the same images.
+
+    Attributes:
+        names: of the runs; the others are compared with the first.
+        values: of each run, as `avq eval --json` writes them.
+        differences: of each run but the first: its means over images minus the first's, by key.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Mapping[str, Any], ...]
+    differences: tuple[dict[str, Difference], ...]
+
+
+def compare_runs(
+    names: Sequence[str], results: Sequence[Results], values: Sequence[Mapping[str, Any]]
+) -> Comparison:
+    """Compares runs by each image.
+
+    Raises:
+        InputError: where they were measured on different images.
+    """
+    first, *others = results
+    return Comparison(
+        tuple(names),
+        tuple(values),
+        tuple(
+            {k: paired(other, first, k) for k in first.per_image if k in other.per_image}
+            for other in others
+        ),
+    )
+
+
+def require_same_data(names: Sequence[str], runs: Sequence[TrainedModel], own: bool) -> None:
+    """Refuses to compare runs whose images differ.
+
+    Args:
+        names: of the runs.
+        runs: each is compared with the first.
+        own: whether they are measured on their own images; else these may differ, but not in size.
+
+    Raises:
+        InputError: naming a run and how its data differ.
+    """
+    first = names[0]
+    for name, run in zip(names, runs, strict=True):
+        sizes, hashes = (
+            [each.dataset.get(key) for each in (runs[0], run)] for key in ("size", "name_hashes")
+        )
+        if sizes[0] != sizes[1]:
+            raise InputError(
+                f"--compare: images of {name} are {sizes[1]} pixels wide, those of {first} "
+                f"{sizes[0]}. Compare runs of one data.image_size."
+            )
+        if own and hashes[0] != hashes[1]:
+            raise InputError(
+                f"--compare: {name} was trained and tested on other images than {first}. Give "
+                "--data to measure both on the same."
+            )

@@ -1,0 +1,74 @@
+"""Training curves and cost, from a run's metrics.jsonl."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from avq.report.charts import line_chart
+
+Record = Mapping[str, Any]
+
+
+def read_records(run: Path, step: int) -> list[Record]:
+    """Records of a run's metrics.jsonl up to a step; none where there is no such file. Lines that
+    are no records, such as one cut off in the middle of a write, are left out.
+    """
+    path = run / "metrics.jsonl"
+    records = []
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                records.append(record)
+    return [record for record in records if record["step"] <= step]
+
+
+def curves(records: Sequence[Record]) -> dict[str, str]:
+    """Charts over training by heading: loss, psnr of evaluations, perplexity."""
+    loss = _series(records, {"train/loss": "loss", "train/reconstruction": "reconstruction"})
+    psnr = _series(records, {"eval/psnr": ""})
+    perplexity = _series(records, {"train/perplexity": "level"})
+    charts = {
+        "Loss": (loss, "loss"),
+        "PSNR of the test images": (psnr, "psnr, dB"),
+        "Perplexity of the codes": (perplexity, "perplexity"),
+    }
+    return {title: line_chart(s, "step", label) for title, (s, label) in charts.items() if s}
+
+
+def training_seconds(records: Sequence[Record], batch_size: int) -> float | None:
+    """Seconds of the training steps, without compilation, evaluation and saving, from the speed of
+    each interval; None where an interval has none.
+    """
+    seconds, before = 0.0, 0
+    for record in records:
+        if "train/loss" not in record:
+            continue
+        speed = record.get("train/images_per_second")
+        if not isinstance(speed, int | float) or speed <= 0:
+            return None
+        seconds += (record["step"] - before) * batch_size / speed
+        before = record["step"]
+    return seconds or None
+
+
+def _series(
+    records: Sequence[Record], keys: Mapping[str, str]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Values over steps by name: `keys` maps keys of the records to names, to which a list adds the
+    number of the level.
+    """
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for record in records:
+        for key, name in keys.items():
+            value = record.get(key)
+            entries = value if isinstance(value, list) else [value]
+            for level, entry in enumerate(entries, start=1):
+                if isinstance(entry, int | float):
+                    label = f"{name} {level}" if isinstance(value, list) else name
+                    xs, ys = series.setdefault(label, ([], []))
+                    xs.append(record["step"])
+                    ys.append(entry)
+    return series
