@@ -5,7 +5,7 @@
 
 The model has its initial weights, the images are the test images of the config's data, 32 at a
 time. Both read, encode and decode them; only the evaluation then measures. Peak memory is that of
-the process after the evaluation of a quarter of the images, and after all of them.
+the process after it has evaluated a quarter of the images twice, and after all of them.
 """
 
 import resource
@@ -68,7 +68,7 @@ def main() -> None:
 
     quarter = ImageSet(Subset(images.source, np.arange(len(images) // 4)))
     peaks = []
-    for part in (quarter, images):
+    for part in (quarter, quarter, images):  # the first pass fills what the process keeps
         reconstruct(variables, part, size)
         results = evaluator.evaluate(variables, part, summary, BATCH)
         peaks.append(peak_mebibytes())
@@ -86,7 +86,7 @@ def main() -> None:
     for name, milliseconds in times.items():
         print(f"{name:<14}{milliseconds / len(images):8.3f} ms an image")
     print(f"ratio         {ratio:8.3f}")
-    print(f"peak memory   {peaks[0]} MiB after a quarter of the images, {peaks[1]} MiB after all")
+    print(f"peak memory   {peaks[1]} MiB after a quarter of the images, {peaks[2]} MiB after all")
     kept = sum(array.nbytes for array in arrays) / len(results.rows)
     print(f"kept          {kept:.0f} bytes an image")
     write_json(
@@ -96,7 +96,7 @@ def main() -> None:
             "image_size": size,
             "ms": times,
             "ratio": ratio,
-            "peak_mib": peaks,
+            "peak_mib": peaks[1:],
             "kept_bytes_per_image": kept,
         },
     )
