@@ -15,10 +15,8 @@ from avq.errors import InputError
 @verb(
     "eval",
     examples=(
-        "avq eval runs/ah --json eval.json --report report.html",
-        "avq eval runs/ah --data other_images.zip --split all",
-        "avq eval runs/ah --baselines",
-        "avq eval runs/ah --compare runs/h runs/a --report report.html",
+        "avq eval runs/ah --json eval.json --report report.html --baselines",
+        "avq eval runs/ah --compare runs/h runs/a --data other_images.zip --split all",
     ),
 )
 def evaluate(

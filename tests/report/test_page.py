@@ -112,7 +112,7 @@ def test_each_level_has_code_maps_and_a_row_of_what_it_carries(levels):
     parsed = Page(page(made_report(levels), inside))
     captions = parsed.texts["figcaption"]
     for level in range(1, levels + 1):
-        assert captions.count(f"codes of level {level}") == len(inside.examples)
+        assert captions.count(f"codes, level {level}") == len(inside.examples)
     rows = [cell for cell in parsed.texts["td"] if ": codes of another image" in cell]
     words = ["sent", "not sent", "not sent"][:levels]
     assert rows == [f"level {i + 1}, {w}: codes of another image" for i, w in enumerate(words)]
