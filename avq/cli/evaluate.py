@@ -15,10 +15,8 @@ from avq.errors import InputError
 @verb(
     "eval",
     examples=(
-        "avq eval runs/ah --json eval.json --report report.html",
-        "avq eval runs/ah --data other_images.zip --split all",
-        "avq eval runs/ah --baselines",
-        "avq eval runs/ah --compare runs/h runs/a --report report.html",
+        "avq eval runs/ah --json eval.json --report report.html --baselines",
+        "avq eval runs/ah --compare runs/h runs/a --data other_images.zip --split all",
     ),
 )
 def evaluate(
@@ -83,7 +81,7 @@ def evaluate(
     cpu.keep_memory()
     names = [str(path) for path in (run, *(compare or ()), *(more_runs or ()))]
     runs = [load_model(name, step) for name in names]
-    require_same_data(names, runs, own=not data)
+    require_same_data(names, [each.dataset for each in runs], own=not data)
     trained = runs[0]
     images, summary = open_test_images(trained, data, split)
     fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None

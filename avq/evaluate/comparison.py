@@ -6,7 +6,6 @@ from typing import Any
 
 from avq.errors import InputError
 from avq.evaluate.results import Difference, Results, paired
-from avq.trained import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,23 @@ def compare_runs(
     )
 
 
-def require_same_data(names: Sequence[str], runs: Sequence[TrainedModel], own: bool) -> None:
+def require_same_data(
+    names: Sequence[str], datasets: Sequence[Mapping[str, Any]], own: bool
+) -> None:
     """Refuses to compare runs whose images differ.
 
     Args:
         names: of the runs.
-        runs: each is compared with the first.
+        datasets: content of their `dataset.json`; each is compared with the first.
         own: whether they are measured on their own images; else these may differ, but not in size.
 
     Raises:
         InputError: naming a run and how its data differ.
     """
     first = names[0]
-    for name, run in zip(names, runs, strict=True):
+    for name, dataset in zip(names, datasets, strict=True):
         sizes, hashes = (
-            [each.dataset.get(key) for each in (runs[0], run)] for key in ("size", "name_hashes")
+            [each.get(key) for each in (datasets[0], dataset)] for key in ("size", "name_hashes")
         )
         if sizes[0] != sizes[1]:
             raise InputError(

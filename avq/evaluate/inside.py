@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from avq.data.dataset import ImageSet, evenly
 from avq.data.views import centre_square
@@ -130,13 +130,18 @@ def _examples(
 ) -> list[dict[str, Any]]:
     """Image, reconstruction, codes and attention of each image."""
     module: Any = model
-    out = jax.device_get(jax.jit(lambda v, x: module.apply(v, to_float(x)))(variables, images))
+
+    def reconstruct(variables: Any, images: UInt8[Array, "n s s 3"]) -> Any:
+        out = module.apply(variables, to_float(images))
+        return to_uint8(out.images), [level.codes for level in out.levels]
+
+    reconstructions, codes = jax.device_get(jax.jit(reconstruct)(variables, images))
     return [
         {
             "image": image,
-            "reconstruction": np.asarray(made),
-            "codes": tuple(level.codes[i] for level in out.levels),
+            "reconstruction": reconstructions[i],
+            "codes": tuple(grids[i] for grids in codes),
             "attention": tuple(level.maps[i] for level in attention),
         }
-        for i, (image, made) in enumerate(zip(images, to_uint8(out.images), strict=True))
+        for i, image in enumerate(images)
     ]

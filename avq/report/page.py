@@ -22,7 +22,7 @@ from avq.report.training import curves, training_seconds
 HEADLINE = (
     ("psnr", "PSNR, dB", "{:.2f}"),
     ("ssim", "SSIM", "{:.3f}"),
-    ("mae", "mean absolute error", "{:.4f}"),
+    ("mae", "mean absolute error", "{:.3f}"),
     ("bits_per_pixel", "bits a pixel", "{:.3f}"),
     ("dots", "dots in flat areas", "{:.0%}"),
 )
@@ -115,7 +115,7 @@ def _card(example: Example, inside: Inside) -> Html:
     figures = example.figures
     text = f"{figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}, {example.name}"
     maps = [
-        picture(code_map(grid, k), f"codes of level {level}", f"codes of {example.name}")
+        picture(code_map(grid, k), f"codes, level {level}", f"codes of {example.name}")
         for level, (grid, k) in enumerate(
             zip(example.codes, inside.codebook_sizes, strict=True), start=1
         )

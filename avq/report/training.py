@@ -69,6 +69,6 @@ def _series(
                 if isinstance(entry, int | float):
                     label = f"{name} {level}" if isinstance(value, list) else name
                     xs, ys = series.setdefault(label, ([], []))
-                    xs.append(record["step"])
-                    ys.append(entry)
+                    xs.append(float(record["step"]))
+                    ys.append(float(entry))
     return series

@@ -10,6 +10,7 @@ from avq.evaluate.evaluation import Evaluator, samples
 from avq.evaluate.metrics import METRICS, Mean, Metric, meanings
 from avq.report.page import page
 
+from ...report.report_helpers import VALUES, made_inside, made_report
 from ..evaluation_helpers import SUMMARY, Dimmer, image_set
 
 
@@ -35,6 +36,7 @@ def test_registered_metric_is_measured_and_reported(monkeypatch, image_folder):
     expected = np.mean(halved - pictures) / 127.5 / 0.5
     assert list(measures)[-1] == "brightness"
     np.testing.assert_allclose(measures["brightness"], expected, rtol=1e-4)
-    html = page("a run", measures, meanings(), pictures[0], {})
-    row = f"<td>{expected:.4f}</td><td>change of the mean pixel &amp; &lt;its&gt; sign</td>"
-    assert f"<td>brightness</td>{row}" in html
+    report = made_report(values=VALUES | measures, meanings=meanings())
+    html = page(report, made_inside())
+    name = "brightness<small>change of the mean pixel &amp; &lt;its&gt; sign</small>"
+    assert f"<td>{name}</td><td>{expected:.4f}</td>" in html
