@@ -101,10 +101,12 @@ class LPIPS(nn.Module):
         of at least `SMALLEST`. Can be differentiated everywhere.
         """
         shift, scale = (jnp.asarray(value)[None, None, None] for value in (SHIFT, SCALE))
-        pairs = (jnp.concatenate([images, targets]) - shift) / scale
+        # Image beside target, so that a device that holds a part of the batch holds these pairs.
+        pairs = (jnp.stack([images, targets], axis=1) - shift[None]) / scale[None]
+        pairs = pairs.reshape(-1, *images.shape[1:])
         total = jnp.zeros(len(images))
         for level, maps in enumerate(Features(self.kind, name="features")(pairs)):
-            a, b = jnp.split(normalised(maps), 2)
+            a, b = normalised(maps).reshape(-1, 2, *maps.shape[1:]).swapaxes(0, 1)
             head = nn.Conv(
                 1, (1, 1), use_bias=False, precision=lax.Precision.HIGHEST, name=f"lin{level}"
             )
