@@ -19,6 +19,7 @@ from avq.errors import InputError
         "avq eval runs/ah --data other_images.zip --split all",
         "avq eval runs/ah --baselines",
         "avq eval runs/ah --compare runs/h runs/a --report report.html",
+        "avq eval runs/ah --inception pt_inception-2015-12-05-6726825d.pth",
     ),
 )
 def evaluate(
@@ -36,6 +37,16 @@ def evaluate(
     aligned: Annotated[
         str, typer.Option(help="Faces aligned as celeba or celeba_hq: measures eye_colour, too.")
     ] = "",
+    inception: Annotated[
+        Path | None, typer.Option(help="Weights of InceptionV3: measures fid and kid, too.")
+    ] = None,
+    fid: Annotated[
+        bool, typer.Option(help="Without it, fewer than 2,048 images have a kid alone.")
+    ] = True,
+    lpips: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of VGG16 or AlexNet, and again those of LPIPS' heads."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the measures here.")
     ] = None,
@@ -66,6 +77,7 @@ def evaluate(
     from avq.evaluate.inside import look_inside
     from avq.evaluate.metrics import meanings
     from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
+    from avq.evaluate.network_metrics import network_metrics, with_networks
     from avq.evaluate.values import values_of
     from avq.json_files import write_json
     from avq.report import comparison as side_by_side
@@ -89,15 +101,23 @@ def evaluate(
     fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None
     mesh = parallel.make_mesh()
     more = {"eye_colour": EyeColour(ALIGNED[aligned])} if aligned else {}
+    networks = network_metrics(inception, lpips or (), fid, len(images), summary.size)
+    weights = {metric.network: metric.digest for metric in networks}
     rows = -(-batch_size // mesh.size) * mesh.size
+    passes = 2 if networks else 1
     where = data or trained.config["data"]["path"]
     all_results, all_values = [], []
     for each in runs:
         evaluator = Evaluator(each.model, mesh, more)
-        with tqdm(total=len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
+        with tqdm(total=passes * len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
             results = evaluator.evaluate(each.variables, images, summary, rows, bar.update)
+            if networks:
+                results = with_networks(
+                    results, networks, evaluator, each.variables, images, summary, rows, bar.update
+                )
         all_results.append(results)
-        all_values.append(values_of(results, each, images, summary, where, split))
+        about_images = values_of(results, each, images, summary, where, split)
+        all_values.append(about_images | {"weights": weights})
     results, values = all_results[0], all_values[0]
     print("\n".join(_lines(values)))
     comparison = None
@@ -114,6 +134,8 @@ def evaluate(
     if not report_file and not card_file:
         return
     about = meanings(evaluator.metrics)
+    for metric in networks:
+        about |= metric.meaning
     where_measured = environment(device_in_words(mesh))
     records = read_records(run, trained.step)
     report = Report(str(run), values, about, trained.config, records, where_measured, comparison)
@@ -141,6 +163,12 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
             ends = values["interval"].get(name)
             beside = f"   95 %: {shown(ends[0])} to {shown(ends[1])}" if ends else ""
             yield f"{name:<16}{shown(value)}{beside}"
+    for network, digest in values["weights"].items():
+        yield f"{'weights':<16}{network} {digest}"
+    if "kid" not in values:
+        yield f"{'not measured':<16}fid, kid: they need --inception FILE"
+    if not any(name.startswith("lpips") for name in values):
+        yield f"{'not measured':<16}lpips: it needs --lpips FILE"
     for position, (source, means) in enumerate(values["by_source"].items()):
         if not position:
             yield f"\n{'source':<20}" + "".join(f"{key:>11}" for key in means)

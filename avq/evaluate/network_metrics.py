@@ -2,21 +2,23 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, UInt8
 
 from avq import cpu, parallel
-from avq.data.dataset import ImageSet
+from avq.data.dataset import ImageSet, Summary
 from avq.data.pipeline import eval_batches
 from avq.errors import InputError
 from avq.evaluate.distances import Moments, frechet_distance, kernel_distances, require_enough
+from avq.evaluate.evaluation import Evaluator
 from avq.evaluate.metrics import Value
+from avq.evaluate.results import Results
 from avq.networks.inception import FEATURES, inception_features, inception_variables
 from avq.networks.lpips import LPIPS, NETWORKS, SMALLEST, lpips_variables
 from avq.networks.weights import Variables, read_weights
@@ -26,7 +28,7 @@ SAMPLE = 10_000  # images whose features are kept for the kernel distance
 
 
 class NetworkMetric(ABC):
-    """A measure of reconstructions by a frozen network, over one set of images.
+    """A measure of reconstructions by a frozen network.
 
     Attributes:
         network: what it is called in an evaluation's `weights`.
@@ -41,24 +43,28 @@ class NetworkMetric(ABC):
     meaning: Mapping[str, str]
 
     @abstractmethod
+    def start(self) -> None:
+        """Forgets the images that were added."""
+
+    @abstractmethod
     def outputs(
         self,
         variables: Variables,
         images: UInt8[Array, "b h w 3"],
         targets: UInt8[Array, "b h w 3"],
     ) -> Float[Array, "b ..."]:
-        """What the network gives for each image and its target. Runs inside `jax.jit`."""
+        """Outputs of the network for each image and its target. Runs inside `jax.jit`."""
 
     @abstractmethod
     def add(self, outputs: Float[np.ndarray, "b ..."]) -> None:
-        """Counts outputs of images, in the order of the set. Runs on the host."""
+        """Adds images by their outputs, in the order of the set. Runs on the host."""
 
     @abstractmethod
     def summary(self) -> dict[str, Value]:
-        """Values over all images by key."""
+        """Values over the images added, by key."""
 
     def per_image(self) -> dict[str, Float[np.ndarray, "n"]]:
-        """Numbers of every image, by the key whose value is their mean."""
+        """Numbers of the images added, by the key whose value is their mean."""
         return {}
 
 
@@ -87,10 +93,13 @@ class InceptionDistances(NetworkMetric):
         weights = read_weights(file)
         self.digest, self.variables = weights.digest, inception_variables(weights)
         self._frechet = frechet
-        self._moments = [Moments.none(FEATURES)] * 2  # of reconstructions, of originals
         # A random sample, known before the first batch.
         rows = np.random.default_rng(0).permutation(images)
         self._kept = np.isin(np.arange(images), rows[:SAMPLE])
+        self.start()
+
+    def start(self) -> None:
+        self._moments = [Moments.none(FEATURES)] * 2  # of reconstructions, of originals
         self._samples: list[np.ndarray] = []
         self._done = 0
 
@@ -146,6 +155,9 @@ class PerceptualDistance(NetworkMetric):
             )
         self.network = f"lpips_{self._kind}"
         self.meaning = {self.network: f"LPIPS 0.1 by {NETWORKS[self._kind]}, mean over images"}
+        self.start()
+
+    def start(self) -> None:
         self._distances: list[np.ndarray] = []
 
     def outputs(
@@ -169,29 +181,52 @@ class PerceptualDistance(NetworkMetric):
         return {self.network: np.concatenate(self._distances)}
 
 
-def run_networks(
-    metrics: Sequence[NetworkMetric],
-    model: Any,
-    variables: Variables,
-    mesh: Mesh,
-    images: ImageSet,
-    *,
-    image_size: int,
-    batch_size: int,
-    on_images: Callable[[int], object] = lambda done: None,
-) -> None:
-    """Adds every readable image, beside its reconstruction rounded to the 256 levels of a picture.
+def network_metrics(
+    inception: Path | None, lpips: Sequence[Path], frechet: bool, images: int, image_size: int
+) -> list[NetworkMetric]:
+    """The metrics whose weight files are given.
 
     Args:
-        metrics: to add to, the same on all processes.
-        model: as `Evaluator` takes it.
+        inception, lpips: files for `InceptionDistances` and `PerceptualDistance`.
+        frechet: whether the Frechet distance is asked for.
+        images: number of images in the set.
+        image_size: their side, pixels.
+
+    Raises:
+        InputError: as these classes do.
+    """
+    metrics: list[NetworkMetric] = []
+    if inception:
+        metrics.append(InceptionDistances(inception, images, frechet))
+    if lpips:
+        metrics.append(PerceptualDistance(lpips, image_size))
+    return metrics
+
+
+def with_networks(
+    results: Results,
+    metrics: Sequence[NetworkMetric],
+    evaluator: Evaluator,
+    variables: Variables,
+    images: ImageSet,
+    summary: Summary,
+    batch_size: int,
+    on_images: Callable[[int], object] = lambda done: None,
+) -> Results:
+    """Results with those of frozen networks, from a second pass over the images: the networks take
+    far longer than to reconstruct the images again, and results without them stay as fast.
+
+    Args:
+        results: of `evaluator` on the same images.
+        metrics: started anew.
+        evaluator: of the model.
         variables: of the model.
-        mesh: devices that a batch is split over.
-        images: to reconstruct.
-        image_size: side of the squares that the model is given, pixels.
+        images: to reconstruct; each is compared with its reconstruction as a file holds it.
+        summary: of the training images: their size.
         batch_size: a multiple of the number of devices.
         on_images: called after every batch with the number of this process's images in it.
     """
+    model, mesh = evaluator.model, evaluator.mesh
     whole = parallel.replicated(mesh)
 
     def outputs(
@@ -206,13 +241,20 @@ def run_networks(
 
     # With the options of `Evaluator`, or the reconstructions would differ by rounding.
     compiled = jax.jit(outputs, out_shardings=whole, compiler_options=cpu.compiler_options())
+    for metric in metrics:
+        metric.start()
     networks = jax.device_put([metric.variables for metric in metrics], whole)
     host, hosts = jax.process_index(), jax.process_count()
     for batch, mask in eval_batches(
-        images, image_size=image_size, batch_size=batch_size, host=host, hosts=hosts
+        images, image_size=summary.size, batch_size=batch_size, host=host, hosts=hosts
     ):
         sharded = parallel.shard_batch((batch["image"], mask), mesh)
         counted, found = jax.device_get(compiled(variables, networks, *sharded))
         for metric, rows in zip(metrics, found, strict=True):
             metric.add(rows[counted])
         on_images(int(mask.sum()))
+    measures, per_image = dict(results.measures), dict(results.per_image)
+    for metric in metrics:
+        measures |= metric.summary()
+        per_image |= metric.per_image()
+    return replace(results, measures=measures, per_image=per_image)

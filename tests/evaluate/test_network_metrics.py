@@ -10,8 +10,9 @@ from avq import parallel
 from avq.errors import InputError
 from avq.evaluate import network_metrics
 from avq.evaluate.distances import Moments, frechet_distance, kernel_distances
-from avq.evaluate.evaluation import samples
-from avq.evaluate.network_metrics import InceptionDistances, PerceptualDistance, run_networks
+from avq.evaluate.evaluation import Evaluator, samples
+from avq.evaluate.network_metrics import InceptionDistances, PerceptualDistance, with_networks
+from avq.evaluate.results import Results
 from avq.networks.weights import Weights
 
 from .evaluation_helpers import SUMMARY, Dimmer, image_set
@@ -47,11 +48,16 @@ def small_networks(monkeypatch):
 
 
 def run(folder, metrics, devices=2, batch_size=8, **options):
+    """Results, of which those without networks are made up."""
     images = image_set(folder, max_rejected=0.5)
-    mesh = parallel.make_mesh(devices)
-    sizes = {"image_size": 16, "batch_size": batch_size}
-    run_networks(metrics, Dimmer(), HALF, mesh, images, **sizes, **options)
-    return [metric.summary() for metric in metrics]
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(devices))
+    rows = np.array([i for i in range(len(images)) if images[i] is not None])
+    others = Results({"n": 1}, {}, rows, rows.astype(np.uint32))
+    results = with_networks(
+        others, metrics, evaluator, HALF, images, SUMMARY, batch_size, **options
+    )
+    assert results.measures.pop("n") == 1
+    return results
 
 
 def originals_and_reconstructions(folder):
@@ -65,7 +71,7 @@ def test_distances_are_between_reconstructions_and_originals(
     image_folder, small_networks, devices, batch_size
 ):
     metric = InceptionDistances(FILE, 20)
-    (values,) = run(image_folder, [metric], devices, batch_size)
+    values = run(image_folder, [metric], devices, batch_size).measures
     features = [2 * x.mean((1, 2)) for x in originals_and_reconstructions(image_folder)]
     expected = frechet_distance(*map(Moments.of, features))
     np.testing.assert_allclose(values["fid"], expected, rtol=1e-5)
@@ -80,11 +86,11 @@ def test_perceptual_distance_is_the_mean_over_images(
 ):
     metric = PerceptualDistance([Path("network"), Path("heads")], 16)
     done: list[int] = []
-    (values,) = run(image_folder, [metric], devices, batch_size, on_images=done.append)
+    results = run(image_folder, [metric], devices, batch_size, on_images=done.append)
     originals, made = originals_and_reconstructions(image_folder)
     expected = 2 * np.abs(made - originals).mean((1, 2, 3)) / 127.5
-    np.testing.assert_allclose(metric.per_image()["lpips_vgg"], expected, rtol=1e-5)
-    np.testing.assert_allclose(values["lpips_vgg"], expected.mean(), rtol=1e-5)
+    np.testing.assert_allclose(results.per_image["lpips_vgg"], expected, rtol=1e-5)
+    np.testing.assert_allclose(results.measures["lpips_vgg"], expected.mean(), rtol=1e-5)
     assert sum(done) == 20
     assert metric.digest == "digest of network+digest of heads"
 
@@ -93,17 +99,16 @@ def test_unreadable_images_and_padding_do_not_count(image_folder, small_networks
     for number, path in enumerate(sorted(image_folder.rglob("*.png"))):
         content = b"no picture" if number in (0, 7, 19) else path.read_bytes()
         (tmp_path / f"{number:02d}.png").write_bytes(content)
-    perceptual = PerceptualDistance([FILE], 16)
-    inception = InceptionDistances(FILE, 20)
-    values = run(tmp_path, [perceptual, inception])
+    results = run(tmp_path, [PerceptualDistance([FILE], 16), InceptionDistances(FILE, 20)])
     paths = sorted(path for path in tmp_path.glob("*.png") if len(path.read_bytes()) > 20)
     for path in tmp_path.glob("*.png"):
         if path not in paths:
             path.unlink()
-    again = [PerceptualDistance([FILE], 16), InceptionDistances(FILE, 17)]
-    for a, b in zip(values, run(tmp_path, again), strict=True):
-        assert a == pytest.approx(b, rel=1e-6)
-    assert len(perceptual.per_image()["lpips_vgg"]) == 17
+    metrics = [PerceptualDistance([FILE], 16), InceptionDistances(FILE, 17)]
+    again = run(tmp_path, metrics)
+    assert run(tmp_path, metrics).measures == again.measures  # each run is a new start
+    assert results.measures == pytest.approx(again.measures, rel=1e-6)
+    assert len(results.per_image["lpips_vgg"]) == 17
 
 
 def test_kernel_distance_of_a_large_set_is_of_a_random_sample(small_networks, monkeypatch):

@@ -63,7 +63,7 @@ def main():
     (HERE / "shapes.json").write_text(json.dumps(shapes, separators=(",", ":")) + "\n")
     pictures = in_torch(random_images(2, 52, 75))
     resized = interpolate_bilinear_2d_like_tensorflow1x(pictures, (67, 67), align_corners=False)
-    pair = [in_torch(random_images(2, 48, 40, seed)) / 127.5 - 1 for seed in (0, 1)]
+    pair = [in_torch(random_images(2, 48, 64, seed)) / 127.5 - 1 for seed in (0, 1)]
     arrays = {
         "inception": fill(networks["inception"])(pictures.to(torch.uint8))[0],
         "resized": resized.permute(0, 2, 3, 1),

@@ -15,9 +15,9 @@ from avq.networks.weights import read_weights
 from .random_weights import random_images
 
 
-def pair(height=48, width=40):
+def pair():
     """Images and targets in [-1, 1]."""
-    return [jnp.float32(random_images(2, height, width, seed)) / 127.5 - 1 for seed in (0, 1)]
+    return [jnp.float32(random_images(2, 48, 64, seed)) / 127.5 - 1 for seed in (0, 1)]
 
 
 @pytest.fixture(scope="module")
