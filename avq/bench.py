@@ -1,6 +1,5 @@
 """Cost of a config on this machine: time, speed, operations, memory."""
 
-import os
 import platform
 import statistics
 import time
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -104,7 +102,7 @@ def runnable_task(config: Any) -> tuple[Task, Mesh]:
 def environment(config: Any, mesh: Mesh) -> Report:
     """Machine, versions and sizes, without which the numbers mean nothing."""
     return {
-        "device": device_in_words(mesh),
+        "device": parallel.device_in_words(mesh),
         "devices": mesh.size,
         "jax": jax.__version__,
         "python": platform.python_version(),
@@ -264,19 +262,6 @@ def without_compilation_cache() -> Iterator[None]:
     finally:
         settings.update("jax_enable_compilation_cache", before)
         compilation_cache.reset_cache()
-
-
-def device_in_words(mesh: Mesh) -> str:
-    """Kind and number of devices: 'cpu: AMD EPYC 7B13, 2 cores', 'NVIDIA H100, 4 devices'."""
-    device = mesh.devices.flat[0]
-    count = f"{mesh.size} device{'s' if mesh.size > 1 else ''}"
-    if device.platform != "cpu":
-        return f"{device.device_kind}, {count}"
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    words = f"cpu: {names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-    return words if mesh.size == 1 else f"{words}, {count}"
 
 
 def as_table(report: Report) -> str:

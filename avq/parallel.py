@@ -1,7 +1,10 @@
 """Data parallelism: the mesh, collectives, the compiled step, and batches on their devices."""
 
+import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -44,6 +47,19 @@ def make_mesh(devices: int = 0) -> Mesh:
             f"{devices} of {len(available)} devices asked for; several processes use 0"
         )
     return Mesh(np.array(available[:count]), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def device_in_words(mesh: Mesh) -> str:
+    """Kind and number of devices: 'cpu: AMD EPYC 7B13, 2 cores', 'NVIDIA H100, 4 devices'."""
+    device = mesh.devices.flat[0]
+    count = f"{mesh.size} device{'s' if mesh.size > 1 else ''}"
+    if device.platform != "cpu":
+        return f"{device.device_kind}, {count}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    words = f"cpu: {names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    return words if mesh.size == 1 else f"{words}, {count}"
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

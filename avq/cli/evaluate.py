@@ -17,6 +17,7 @@ from avq.errors import InputError
     examples=(
         "avq eval runs/ah --json eval.json --report report.html --baselines",
         "avq eval runs/ah --compare runs/h runs/a --data other_images.zip --split all",
+        "avq eval runs/ah --inception pt_inception-2015-12-05-6726825d.pth",
     ),
 )
 def evaluate(
@@ -34,6 +35,16 @@ def evaluate(
     aligned: Annotated[
         str, typer.Option(help="Faces aligned as celeba or celeba_hq: measures eye_colour, too.")
     ] = "",
+    inception: Annotated[
+        Path | None, typer.Option(help="Weights of InceptionV3: measures fid and kid, too.")
+    ] = None,
+    fid: Annotated[
+        bool, typer.Option(help="Without it, fewer than 2,048 images have a kid alone.")
+    ] = True,
+    lpips: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of VGG16 or AlexNet, and again those of LPIPS' heads."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the measures here.")
     ] = None,
@@ -56,21 +67,19 @@ def evaluate(
     """Measures a run's reconstructions over a set of images."""
     from tqdm import tqdm
 
-    from avq import cpu, parallel
-    from avq.bench import device_in_words
+    from avq import cpu
     from avq.evaluate.baselines import measure_baselines, table, training_codebooks
     from avq.evaluate.comparison import compare_runs, require_same_data
-    from avq.evaluate.evaluation import Evaluator, open_test_images
+    from avq.evaluate.evaluation import open_test_images
     from avq.evaluate.inside import look_inside
-    from avq.evaluate.metrics import meanings
+    from avq.evaluate.measuring import Measuring
     from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
-    from avq.evaluate.values import values_of
+    from avq.evaluate.network_metrics import network_metrics
     from avq.json_files import write_json
     from avq.report import comparison as side_by_side
     from avq.report.card import card
     from avq.report.page import page
-    from avq.report.report import Report, environment
-    from avq.report.training import read_records
+    from avq.report.report import make_report
     from avq.trained import load_model
 
     require_writable(json_file, report_file, card_file)
@@ -85,36 +94,33 @@ def evaluate(
     trained = runs[0]
     images, summary = open_test_images(trained, data, split)
     fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None
-    mesh = parallel.make_mesh()
-    more = {"eye_colour": EyeColour(ALIGNED[aligned])} if aligned else {}
-    rows = -(-batch_size // mesh.size) * mesh.size
+    metrics = {"eye_colour": EyeColour(ALIGNED[aligned])} if aligned else {}
+    networks = network_metrics(inception, lpips or (), fid, len(images), summary.size)
     where = data or trained.config["data"]["path"]
-    all_results, all_values = [], []
-    for each in runs:
-        evaluator = Evaluator(each.model, mesh, more)
-        with tqdm(total=len(images), unit="img", disable=not sys.stderr.isatty()) as bar:
-            results = evaluator.evaluate(each.variables, images, summary, rows, bar.update)
-        all_results.append(results)
-        all_values.append(values_of(results, each, images, summary, where, split))
-    results, values = all_results[0], all_values[0]
+    measuring = Measuring(images, summary, where, split, batch_size, metrics, networks)
+    total = len(runs) * measuring.passes * len(images)
+    with tqdm(total=total, unit="img", disable=not sys.stderr.isatty()) as bar:
+        measured = [measuring.measure(each, bar.update) for each in runs]
+    results, values = measured[0].results, measured[0].values
     print("\n".join(_lines(values)))
     comparison = None
     if len(runs) > 1:
-        comparison = compare_runs(names, all_results, all_values)
+        comparison = compare_runs(
+            names, [each.results for each in measured], [each.values for each in measured]
+        )
         print("\n".join(("", *side_by_side.lines(comparison))))
         values["compare"] = side_by_side.as_json(comparison)
     if fit:
-        measured = measure_baselines(trained.model, results, images, summary, fit, mesh, rows)
-        print("\n".join(("", *table(measured))))
-        values["baselines"] = {name: asdict(baseline) for name, baseline in measured.items()}
+        found = measure_baselines(
+            trained.model, results, images, summary, fit, measuring.mesh, measuring.batch_size
+        )
+        print("\n".join(("", *table(found))))
+        values["baselines"] = {name: asdict(baseline) for name, baseline in found.items()}
     if json_file:
         write_json(json_file, values)
     if not report_file and not card_file:
         return
-    about = meanings(evaluator.metrics)
-    where_measured = environment(device_in_words(mesh))
-    records = read_records(run, trained.step)
-    report = Report(str(run), values, about, trained.config, records, where_measured, comparison)
+    report = make_report(run, trained, measured[0], measuring.mesh, comparison)
     if report_file:
         inside = look_inside(trained.model, trained.variables, images, results, summary.size)
         _write(report_file, page(report, inside), "report")
@@ -139,6 +145,12 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
             ends = values["interval"].get(name)
             beside = f"   95 %: {shown(ends[0])} to {shown(ends[1])}" if ends else ""
             yield f"{name:<16}{shown(value)}{beside}"
+    for network, digest in values["weights"].items():
+        yield f"{'weights':<16}{network} {digest}"
+    if "kid" not in values:
+        yield f"{'not measured':<16}fid, kid: they need --inception FILE"
+    if not any(name.startswith("lpips") for name in values):
+        yield f"{'not measured':<16}lpips: it needs --lpips FILE"
     for position, (source, means) in enumerate(values["by_source"].items()):
         if not position:
             yield f"\n{'source':<20}" + "".join(f"{key:>11}" for key in means)

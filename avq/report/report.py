@@ -5,11 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+from jax.sharding import Mesh
 
 from avq import __version__
 from avq.evaluate.comparison import Comparison
-from avq.report.training import Record
+from avq.evaluate.measuring import Measured
+from avq.parallel import device_in_words
+from avq.report.training import Record, read_records
+from avq.trained import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -45,3 +51,30 @@ def environment(device: str) -> dict[str, str]:
         "device": device,
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def make_report(
+    run: Path,
+    trained: TrainedModel,
+    measured: Measured,
+    mesh: Mesh,
+    comparison: Comparison | None = None,
+) -> Report:
+    """The report of a run that was measured on this machine.
+
+    Args:
+        run: its folder.
+        trained: its model.
+        measured: its measures.
+        mesh: devices that they were computed on.
+        comparison: with other runs.
+    """
+    return Report(
+        str(run),
+        measured.values,
+        measured.meanings,
+        trained.config,
+        read_records(run, trained.step),
+        environment(device_in_words(mesh)),
+        comparison,
+    )

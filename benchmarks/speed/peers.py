@@ -21,7 +21,6 @@ import torch
 import vector_quantize_pytorch
 
 from avq import cpu, parallel, tasks
-from avq.bench import device_in_words
 from avq.models.quantizers import EMAQuantizer
 from avq.models.vqvae import VQVAE
 from benchmarks._common import (
@@ -305,7 +304,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
     dtype = arguments.dtype or ("float32" if device == "cpu" else "bfloat16")
     versions = {
-        "device": device_in_words(parallel.make_mesh(1)),
+        "device": parallel.device_in_words(parallel.make_mesh(1)),
         "torch": torch.__version__,
         "dtype": dtype,
     }

@@ -224,6 +224,14 @@ def test_eval_refuses_to_write_over_a_folder(run, invoke, one_line, tmp_path, op
     assert "is a folder. Give a file." in one_line(result.stderr)
 
 
+def test_eval_without_weight_files_says_what_is_not_measured(evaluated):
+    printed, measures, _ = evaluated
+    assert measures["weights"] == {}
+    assert not {"fid", "kid"} & set(measures)
+    assert "fid, kid: they need --inception FILE" in printed
+    assert "lpips: it needs --lpips FILE" in printed
+
+
 def test_eval_measures_baselines(run, invoke, evaluated, tmp_path, monkeypatch):
     monkeypatch.setattr("avq.evaluate.baselines.patch_kmeans.VIEWS", 32)
     written = tmp_path / "measures.json"

@@ -39,6 +39,7 @@ EVALUATION = {
     "range": "of the pixels, of 256 levels, in the measures",
     "interval": "95 % bootstrap interval over images of each mean over images",
     "by_source": "means over the images of each source, where names or folders tell sources apart",
+    "weights": "SHA-256 of the weight files of each frozen network",
     "baselines": "patch k-means and image files at the model's bits; model_psnr is of the same n "
     "images, above counts those with no file so small",
     "trained_on": "how many of them the run was trained on, by name; None where it is not known",

@@ -1,0 +1,1 @@
+"""Frozen feature networks, read from a weight file given by path."""
