@@ -59,7 +59,7 @@ class Inside:
 
     examples: tuple[Example, ...]
     ablation: Ablation
-    row_sums: tuple[Float[np.ndarray, "r"], ...]
+    row_sums: tuple[Float[np.ndarray, "_r"], ...]
     codebook_sizes: tuple[int, ...]
 
 

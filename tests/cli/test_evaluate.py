@@ -64,7 +64,7 @@ def test_eval_counts_codes_over_all_images(evaluated, tokenizer, images):
 
 def test_eval_prints_its_measures_and_where_the_page_is(evaluated):
     printed, measures, _ = evaluated
-    for name in measures.keys() - {"interval", "by_source"}:
+    for name in measures.keys() - {"interval", "by_source", "weights"}:
         assert f"\n{name} " in f"\n{printed}"
     low, high = measures["interval"]["psnr"]
     assert f"{measures['psnr']:.4f}   95 %: {low:.4f} to {high:.4f}\n" in printed
