@@ -62,9 +62,10 @@ def _parsed(content: bytes, suffix: str) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     try:
-        return load(content)
+        tensors: dict[str, np.ndarray] = load(content)
     except (SafetensorError, KeyError) as error:
         raise InputError(f"it is no file of safetensors ({error})") from error
+    return tensors
 
 
 def variables_from(weights: Weights, module: nn.Module, *arguments: Any, network: str) -> Variables:
