@@ -28,7 +28,8 @@ class Report:
         meanings: one line on each of them, such as `avq.evaluate.metrics.meanings()`.
         config: of the run.
         records: of its training, see `avq.report.training.read_records`.
-        environment: versions, device and date of the evaluation, see `environment`.
+        environment: versions, device and date of the evaluation, see `environment`, and SHA-256 of
+            the weights of frozen networks.
         comparison: with other runs.
     """
 
@@ -69,12 +70,13 @@ def make_report(
         mesh: devices that they were computed on.
         comparison: with other runs.
     """
+    weights = {f"weights of {name}": text for name, text in measured.values["weights"].items()}
     return Report(
         str(run),
         measured.values,
         measured.meanings,
         trained.config,
         read_records(run, trained.step),
-        environment(device_in_words(mesh)),
+        environment(device_in_words(mesh)) | weights,
         comparison,
     )
