@@ -41,7 +41,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     require_multiple(size, vqvae.stride())
     with input_errors("config"):
         variables, outputs = _trace(vqvae, image)
-    statistics = count(variables["batch_stats"])
+    statistics = count(variables.get("batch_stats", {}))
     total = _total(variables)
     report: dict[str, Any] = {
         "image_size": size,
@@ -140,7 +140,9 @@ def _total(variables: Tree, path: Path = ()) -> int:
     """
     state = jax.tree_util.tree_leaves_with_path(_at(variables.get("codebook", {}), path))
     tables = [leaf for place, leaf in state if place[-1].key == "embedding"]
-    return count([tables, *(_at(variables[kind], path) for kind in ("params", "batch_stats"))])
+    return count(
+        [tables, *(_at(variables.get(kind, {}), path) for kind in ("params", "batch_stats"))]
+    )
 
 
 def _at(tree: Any, path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Residual blocks in the order of ResNetV2: batch norm, LeakyReLU, convolution.
+"""Residual blocks in the order of ResNetV2: norm, LeakyReLU, convolution.
 
 Source: section 3.3 of Rivera and Hoyos (2023), "Id-ResBlock" and "Conv-ResBlock". The inner shape
 of a block (two 3x3 convolutions and a 1x1) is the first author's own; the parameter counts of the
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from avq.models.norm import NormLeaky
+from avq.models.norm import NormKind, NormLeaky, RMSNormLeaky
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -120,7 +120,7 @@ def conv(
 
 
 class PreActivation(nn.Module):
-    """Batch norm, LeakyReLU(0.1), convolution.
+    """Norm, LeakyReLU(0.1), convolution.
 
     Attributes:
         features: filters of the convolution.
@@ -128,6 +128,7 @@ class PreActivation(nn.Module):
         stride: of the convolution; -2 doubles the side by a transposed 3x3 convolution.
         dtype: compute type; parameters and batch statistics stay float32.
         axis_name: mapped axis over which batch statistics are averaged in training.
+        norm_kind: 'batch', or 'rms' over the channels of each pixel.
     """
 
     features: int
@@ -135,10 +136,14 @@ class PreActivation(nn.Module):
     stride: int = 1
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
-        h = NormLeaky(self.dtype, self.axis_name, name="norm")(x, train)
+        if self.norm_kind == "batch":
+            h = NormLeaky(self.dtype, self.axis_name, name="norm")(x, train)
+        else:
+            h = RMSNormLeaky(self.dtype, name="norm")(x, train)
         if self.stride == -2:
             return UpConv(self.features, self.dtype, name="conv")(h)
         return conv(self.features, self.size, self.stride, self.dtype, name="conv")(h)
@@ -149,10 +154,17 @@ class Id(nn.Module):
 
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        unit = partial(PreActivation, x.shape[-1], dtype=self.dtype, axis_name=self.axis_name)
+        unit = partial(
+            PreActivation,
+            x.shape[-1],
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            norm_kind=self.norm_kind,
+        )
         h = unit(3, name="first")(x, train)
         h = unit(3, name="second")(h, train)
         h = unit(1, name="last")(h, train)
@@ -174,10 +186,17 @@ class Res(nn.Module):
     stride_at: Literal["first", "last"] = "last"
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h/2 w/2 f"]:
-        unit = partial(PreActivation, self.features, dtype=self.dtype, axis_name=self.axis_name)
+        unit = partial(
+            PreActivation,
+            self.features,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            norm_kind=self.norm_kind,
+        )
         first, last = (2, 1) if self.stride_at == "first" else (1, 2)
         h = unit(3, first, name="first")(x, train)
         h = unit(3, name="second")(h, train)
@@ -193,10 +212,17 @@ class Up(nn.Module):
     features: int
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b 2*h 2*w f"]:
-        unit = partial(PreActivation, self.features, dtype=self.dtype, axis_name=self.axis_name)
+        unit = partial(
+            PreActivation,
+            self.features,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            norm_kind=self.norm_kind,
+        )
         h = unit(3, -2, name="first")(x, train)
         h = unit(3, name="second")(h, train)
         h = unit(1, name="last")(h, train)

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from avq.models.blocks import Id, Up, UpConv, conv, maybe_remat
+from avq.models.norm import NormKind
 
 
 class Decoder(nn.Module):
@@ -28,6 +29,7 @@ class Decoder(nn.Module):
     blocks: int = 1
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
     remat: bool = False
 
     @nn.compact
@@ -39,7 +41,11 @@ class Decoder(nn.Module):
         if self.inputs == "all":
             h = jnp.concatenate([h, *self._coarser_levels(levels[1:])], axis=-1)
         h = conv(self.filters[0], dtype=self.dtype, name="stem")(h)
-        common: dict[str, Any] = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common: dict[str, Any] = {
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+            "norm_kind": self.norm_kind,
+        }
         identity, up = maybe_remat(Id, self.remat), maybe_remat(Up, self.remat)
         for stage, features in enumerate(self.filters[1:]):
             for index in range(stage * self.blocks, (stage + 1) * self.blocks):

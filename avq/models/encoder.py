@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from avq.models.attention import Form, Norm, PixelAttention
 from avq.models.blocks import Id, Res, UpConv, conv, maybe_remat
+from avq.models.norm import NormKind
 from avq.models.quantizers import Quantized, Quantizer
 
 
@@ -32,11 +33,16 @@ class Trunk(nn.Module):
     stride_at: Literal["first", "last"] = "last"
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
     remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
-        common: dict[str, Any] = {"dtype": self.dtype, "axis_name": self.axis_name}
+        common: dict[str, Any] = {
+            "dtype": self.dtype,
+            "axis_name": self.axis_name,
+            "norm_kind": self.norm_kind,
+        }
         identity, down = maybe_remat(Id, self.remat), maybe_remat(Res, self.remat)
         for stage, features in enumerate(self.filters):
             for index in range(stage * self.blocks, (stage + 1) * self.blocks):
@@ -61,6 +67,7 @@ class BaseEncoder(nn.Module):
     stride_at: Literal["first", "last"] = "last"
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
     remat: bool = False
 
     @nn.compact
@@ -72,6 +79,7 @@ class BaseEncoder(nn.Module):
             self.stride_at,
             self.dtype,
             self.axis_name,
+            self.norm_kind,
             self.remat,
             name="trunk",
         )
@@ -100,6 +108,7 @@ class AREN(nn.Module):
     attention_norm: Norm | Literal["off"] = "bias_clip"
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    norm_kind: NormKind = "batch"
     remat: bool = False
 
     @nn.compact
@@ -110,6 +119,7 @@ class AREN(nn.Module):
             self.stride_at,
             self.dtype,
             self.axis_name,
+            self.norm_kind,
             self.remat,
             name="trunk",
         )(x, train)

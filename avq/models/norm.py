@@ -1,10 +1,12 @@
-"""Batch norm followed by LeakyReLU, as one function with a hand-written gradient.
+"""Norms followed by LeakyReLU: batch norm, as one function with a hand-written gradient, and RMS
+norm.
 
-Source: Ioffe and Szegedy (2015), algorithm 1 and section 3; statistics are of the global batch.
+Sources: Ioffe and Szegedy (2015), algorithm 1 and section 3, with statistics of the global batch;
+Zhang and Sennrich (2019), equation 4.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,6 +17,8 @@ from jaxtyping import Array, Float
 
 LEAK = 0.1
 EPSILON, MOMENTUM = 1e-3, 0.99
+
+NormKind = Literal["batch", "rms"]
 
 Moments = tuple[Float[Array, " c"], Float[Array, " c"]]
 
@@ -49,6 +53,27 @@ class NormLeaky(nn.Module):
             for running, batch in zip((mean, variance), moments, strict=True):
                 running.value = MOMENTUM * running.value + (1 - MOMENTUM) * batch
         return y
+
+
+class RMSNormLeaky(nn.Module):
+    """RMS norm over the channels of each pixel, a scale and a bias, and LeakyReLU(0.1): `[b, h, w,
+    c]` to the same. Neither the batch nor other pixels have a part in it.
+
+    Attributes:
+        dtype: type of the result; parameters and computation are float32.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        x = x.astype(jnp.float32)
+        x = x * lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + EPSILON)
+        y = x * _wide(scale) + _wide(bias)
+        return jnp.where(y >= 0, y, LEAK * y).astype(self.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from avq.models.attention import Form, Norm
 from avq.models.decoder import Decoder
 from avq.models.encoder import AREN, BaseEncoder, Encoder
+from avq.models.norm import NormKind
 from avq.models.quantizers import CodebookStatistics, EMAQuantizer, Quantized, Quantizer
 from avq.settings import setting
 from avq.typing import Leaf
@@ -73,6 +74,11 @@ class VQVAE(nn.Module):
         "norm of attention weights; off: no attention",
         choices=(*get_args(Norm), "off"),
     )
+    norm: NormKind = setting(
+        "batch",
+        "norm of encoder and decoder: of the batch, or rms over each pixel's channels",
+        choices=get_args(NormKind),
+    )
     decoder_inputs: Literal["finest", "all"] = setting(
         "finest", "levels that the decoder reads", choices=("finest", "all")
     )
@@ -98,7 +104,11 @@ class VQVAE(nn.Module):
             )
         dtype = jnp.dtype(self.dtype)
         norm_axis = self.axis_name if self.sync_batch_norm else None
-        common: dict[str, Any] = {"dtype": dtype, "axis_name": norm_axis}
+        common: dict[str, Any] = {
+            "dtype": dtype,
+            "axis_name": norm_axis,
+            "norm_kind": self.norm,
+        }
         shape: dict[str, Any] = {
             "blocks": self.encoder_blocks,
             "stride_at": self.stride_at,

@@ -1,5 +1,7 @@
 """Batch norm with LeakyReLU against flax's batch norm and autodiff."""
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from avq.models.norm import NormLeaky, norm_leaky
+from avq.models.norm import NormLeaky, RMSNormLeaky, norm_leaky
 
 from .model_helpers import normal, random_variables, sharded
 
@@ -115,3 +117,21 @@ def test_bfloat16_comes_in_and_goes_out_and_is_computed_in_float32():
     chex.assert_type((y, d_x, d_scale), (jnp.bfloat16, jnp.bfloat16, jnp.float32))
     ours = (a.astype(jnp.float32) for a in (y, d_x, d_scale))
     chex.assert_trees_all_close(tuple(ours), (exact, exact_x, exact_scale), rtol=0.01, atol=0.02)
+
+
+def test_rms_norm_is_its_formula_and_sees_one_pixel_at_a_time():
+    x = normal(2, 3, 4, 5) * 3
+    variables = random_variables(RMSNormLeaky(), x, False)
+    assert variables.keys() == {"params"}
+    scale, bias = (np.float64(variables["params"][name]) for name in ("scale", "bias"))
+    values = np.float64(x)
+    rms = np.sqrt((values**2).mean(-1, keepdims=True) + 1e-3)
+    expected = values / rms * scale + bias
+    expected = np.where(expected < 0, 0.1 * expected, expected)
+    norm: Any = RMSNormLeaky()
+    for train in (False, True):
+        y = norm.apply(variables, x, train)
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    narrow: Any = RMSNormLeaky(jnp.bfloat16)
+    half = narrow.apply(variables, x, True)
+    assert half.dtype == jnp.bfloat16

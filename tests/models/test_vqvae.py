@@ -280,3 +280,17 @@ def test_remat_has_the_same_variables_and_gradients_and_takes_less_memory():
         memory.append(compiled.memory_analysis().temp_size_in_bytes)
     chex.assert_trees_all_close(*gradients, rtol=1e-3, atol=1e-5)
     assert memory[1] < 0.8 * memory[0]
+
+
+def test_images_of_a_batch_do_not_meet_under_rms_norm():
+    x, model = normal(3, 16, 16, 3), tiny(norm="rms")
+    variables = random_variables(model, x)
+    assert "batch_stats" not in variables
+    fixed = {**variables, "codebook": jax.tree.map(jnp.ones_like, variables["codebook"])}
+
+    @jax.jit
+    def train(x):
+        rngs = {"codebook": jax.random.key(0)}
+        return model.apply(fixed, x, train=True, mutable=["codebook"], rngs=rngs)[0].images
+
+    chex.assert_trees_all_close(train(x)[:1], train(x[:1]), rtol=1e-4, atol=1e-5)
