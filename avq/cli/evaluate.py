@@ -17,7 +17,6 @@ from avq.errors import InputError
     examples=(
         "avq eval runs/ah --json eval.json --report report.html --baselines",
         "avq eval runs/ah --compare runs/h runs/a --data other_images.zip --split all",
-        "avq eval runs/ah --inception pt_inception-2015-12-05-6726825d.pth",
     ),
 )
 def evaluate(

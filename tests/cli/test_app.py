@@ -22,7 +22,7 @@ def examples_of(text):
 
 
 def test_verbs_are_those_of_the_readme():
-    assert set(VERBS) == {"bench", "data", "describe", "eval", "prepare"}
+    assert set(VERBS) == {"bench", "data", "describe", "eval", "prepare", "study"}
 
 
 def test_version_is_printed(invoke):
