@@ -112,40 +112,64 @@ def last_rows(rows: Sequence[Row]) -> list[Row]:
     return list(last.values())
 
 
-def table(rows: Sequence[Row], study: Study, measure: str = "psnr") -> str:
+def bits_key(row: Row) -> str:
+    """Bits a pixel of a run as `baselines.json` names them."""
+    return f"{row['bits_per_pixel']:.4f}"
+
+
+def table(
+    rows: Sequence[Row],
+    baselines: Mapping[str, Mapping[str, Mapping[str, Row]]],
+    study: Study,
+    measure: str = "psnr",
+) -> str:
     """Markdown: for every system the mean of a measure over seeds with its spread, the difference
     to the baseline over the seeds that both have, with its 95 % interval and the p-value of a
-    paired t-test, and what it costs.
+    paired t-test, the difference to patch k-means at equal bits, and what it costs. Then the
+    classical baselines.
+
+    Args:
+        rows: of the csv.
+        baselines: by data, bits a pixel (see `bits_key`) and name, as `avq eval --json` has them.
+        study: whose systems are shown, in its order.
+        measure: key of the rows, and of the baselines.
     """
     finals, lines = last_rows(rows), []
     for data in study.data:
         here = [row for row in finals if row["data"] == data]
         base = {row["seed"]: row[measure] for row in here if row["system"] == study.baseline}
-        lines += [
-            f"### {data}",
-            "",
-            f"| system | seeds | {measure} | to {study.baseline} | ssim | usage | rank | bits/px "
-            "| steps | minutes |",
-            "| --- " * 10 + "|",
-        ]
+        classical = baselines.get(data, {})
+        head = f"{measure} | to {study.baseline} | to patch k-means | ssim | usage | rank | bits/px"
+        lines += [f"### {data}", "", f"| system | seeds | {head} | steps | minutes |"]
+        lines.append("| --- " * 11 + "|")
         for system in study.systems:
             runs = [row for row in here if row["system"] == system]
             if runs:
-                lines.append(_line(system, runs, base, system == study.baseline, measure))
-        lines.append("")
+                to_base = "" if system == study.baseline else _to_base(runs, base, measure)
+                lines.append(_line(system, runs, to_base, classical, measure))
+        lines += ["", *_baseline_lines(classical, measure), ""]
     return "\n".join(lines)
 
 
+def _to_base(runs: Sequence[Row], base: Mapping[int, float], measure: str) -> str:
+    return difference([(row[measure], base[row["seed"]]) for row in runs if row["seed"] in base])
+
+
 def _line(
-    system: str, runs: Sequence[Row], base: Mapping[int, float], is_base: bool, measure: str
+    system: str,
+    runs: Sequence[Row],
+    to_base: str,
+    classical: Mapping[str, Mapping[str, Row]],
+    measure: str,
 ) -> str:
     values = np.array([row[measure] for row in runs])
-    pairs = [(row[measure], base[row["seed"]]) for row in runs if row["seed"] in base]
+    equal = classical.get(bits_key(runs[0]), {}).get("patch_kmeans")
     cells = [
         system,
         str(len(runs)),
         f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""),
-        "" if is_base else difference(pairs),
+        to_base,
+        f"{values.mean() - equal[measure]:+.2f}" if equal and measure in equal else "",
         _mean(runs, "ssim", "{:.3f}"),
         _by_level(runs, "usage", "{:.0%}"),
         _by_level(runs, "effective_rank", "{:.1f}"),
@@ -154,6 +178,18 @@ def _line(
         f"{np.mean([row['seconds'] for row in runs]) / 60:.1f}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _baseline_lines(classical: Mapping[str, Mapping[str, Row]], measure: str) -> list[str]:
+    """The classical baselines at each number of bits that a system has."""
+    if not classical:
+        return []
+    lines = [f"| baseline | at | {measure} | ssim | bits/px |", "| --- " * 5 + "|"]
+    for bits, by_name in classical.items():
+        for name, values in by_name.items():
+            figures = f"{values[measure]:.2f} | {values['ssim']:.3f}"
+            lines.append(f"| {name} | {bits} | {figures} | {values['bits_per_pixel']:.3f} |")
+    return lines
 
 
 def difference(pairs: Sequence[tuple[float, float]]) -> str:

@@ -5,16 +5,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from avq.errors import InputError
 from avq.json_files import read_json, replaced, write_json
 from avq.lock import locked
 from avq.study.definition import Job, Study, jobs_of
 from avq.study.plots import plots
-from avq.study.results import RESULTS, Row, read_rows, rows_of_run, table, write_rows
+from avq.study.results import RESULTS, Row, bits_key, read_rows, rows_of_run, table, write_rows
 from avq.train.stop import Stop
 
-CLAIMS, RUNS = "claims", "runs"  # folders of a study
+CLAIMS, RUNS, BASELINES = "claims", "runs", "baselines.json"  # in a study's folder
 
 
 class Work:
@@ -48,6 +49,9 @@ class Work:
                     self.say(f"run {number} of {len(self.jobs)}: {job.folder}")
                     code = self._train(job, claim.fileno(), stop)
                     self.write()
+                    if not code:
+                        self._measure_baselines(job)
+                        self.write()
             except InputError:
                 taken += 1
                 continue
@@ -67,7 +71,8 @@ class Work:
         with locked(self.out / CLAIMS / "results", wait=True):
             rows = self._rows()
             write_rows(self.out / RESULTS, rows, self.study)
-            texts = {"table.md": table(rows, self.study)}
+            baselines = read_json(self.out / BASELINES) or {}
+            texts = {"table.md": table(rows, baselines, self.study)}
             texts |= {f"{name}.svg": svg for name, svg in plots(rows, self.study).items()}
             for name, text in texts.items():
                 with replaced(self.out / name) as file:
@@ -108,6 +113,25 @@ class Work:
                 if stop.number:
                     child.send_signal(signal.SIGTERM)
                     return child.wait()
+
+    def _measure_baselines(self, job: Job) -> None:
+        """Measures what a run has to beat, once for each data and number of bits."""
+        bits = bits_key(self._finished(job)[-1])
+        with locked(self.out / CLAIMS / "baselines", wait=True):
+            known: dict[str, Any] = read_json(self.out / BASELINES) or {}
+            if bits in known.get(job.data, {}):
+                return
+            self.say(f"measuring baselines at {bits} bits a pixel")
+            measured = self.out / CLAIMS / "eval.json"
+            run = str(self.out / RUNS / job.folder)
+            command = [sys.executable, "-m", "avq.cli", "eval", run]
+            options = ["--baselines", "--json", str(measured)]
+            done = subprocess.run([*command, *options], capture_output=True, text=True)
+            if done.returncode:
+                self.say(f"baselines were not measured: {done.stderr.strip()}")
+                return
+            known.setdefault(job.data, {})[bits] = read_json(measured)["baselines"]
+            write_json(self.out / BASELINES, known)
 
     def _seconds_a_step(self, system: str, arguments: Sequence[str]) -> float:
         """Measured once, so that every process and every restart trains for as many steps."""

@@ -78,9 +78,13 @@ def test_table_compares_the_seeds_that_both_have_at_their_last_evaluation():
         row("H", 0, 5.0, step=2),
     ]
     assert len(last_rows(rows)) == 5
-    lines = table(rows, STUDY).splitlines()
+    kmeans = {"psnr": 20.5, "ssim": 0.75, "bits_per_pixel": 0.5}
+    baselines = {"photographs": {"0.5000": {"patch_kmeans": kmeans}}}
+    lines = table(rows, baselines, STUDY).splitlines()
     ah, h = (line.split(" | ") for line in lines if line.startswith(("| AH ", "| H ")))
-    assert ah[1:4] == ["3", "21.00 ± 1.00", ""]
+    assert ah[1:5] == ["3", "21.00 ± 1.00", "", "+0.50"]
     assert h[1:3] == ["2", "20.25 ± 1.06"]
     assert h[3].startswith("-0.75 [")
-    assert h[4:8] == ["0.500", "25%/100%", "", "0.500"]
+    assert h[4:9] == ["-0.25", "0.500", "25%/100%", "", "0.500"]
+    assert "| patch_kmeans | 0.5000 | 20.50 | 0.750 | 0.500 |" in lines
+    assert "patch_kmeans" not in table(rows, {}, STUDY)

@@ -42,6 +42,7 @@ def trained(monkeypatch):
 
     fails: dict[int, int] = {}
     monkeypatch.setattr(Work, "_train", train)
+    monkeypatch.setattr(Work, "_measure_baselines", lambda self, job: None)
     return folders, fails
 
 
@@ -134,6 +135,9 @@ def test_trainer_trains_a_run_of_a_study(smoke, tmp_path, capfd):
     assert header.startswith("system,data,seed,step,config,images,seconds,n,mae")
     assert first.startswith(f"AH,folder,0,1,{job.digest},8,")
     assert last.startswith(f"AH,folder,0,2,{job.digest},16,")
+    (baselines,) = json.loads((tmp_path / "baselines.json").read_text())["folder"].values()
+    assert baselines["patch_kmeans"]["bits_per_pixel"] == 16 * 3 / 16**2
+    assert "| patch_kmeans | 0.1875 |" in (tmp_path / "table.md").read_text()
 
 
 def _path(arguments):
