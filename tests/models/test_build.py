@@ -25,6 +25,7 @@ PAPER = {
     "attention_dim": 128,
     "attention_form": "algorithm1",
     "attention_norm": "bias_clip",
+    "norm": "batch",
     "decoder_inputs": "finest",
     "quantizer": "ema",
     "commitment": 0.25,
