@@ -13,6 +13,10 @@ from avq.errors import InputError
 NAME = "lock"
 
 
+class InUse(InputError):
+    """Another process holds the folder."""
+
+
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[TextIO]:
     """Makes a folder and holds it for this process, and for those that inherit the open file. The
@@ -26,7 +30,8 @@ def locked(folder: Path, wait: bool = False) -> Iterator[TextIO]:
         The open file.
 
     Raises:
-        InputError: when another process holds it, or it cannot be written to.
+        InUse: when another process holds it.
+        InputError: when it cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +43,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[TextIO]:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             file.seek(0)
-            raise InputError(
+            raise InUse(
                 f"{str(folder)!r} is in use by {file.read().strip() or 'another process'}. "
                 "Wait for it or stop it, or give another folder."
             ) from error

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from avq.errors import InputError
 from avq.json_files import read_json, replaced, write_json
-from avq.lock import locked
+from avq.lock import InUse, locked
 from avq.study.definition import Job, Study, jobs_of
 from avq.study.plots import plots
 from avq.study.results import RESULTS, Row, bits_key, read_rows, rows_of_run, table, write_rows
@@ -38,9 +37,30 @@ class Work:
             0; 1 when runs failed, which are named; 128 + n when signal n stopped it.
         """
         self.write()
-        failed, taken = [], 0
+        failed: dict[str, int] = {}
+        while True:
+            trained, taken = self._pass(failed, stop)
+            if stop.number:
+                self.say("stopped. The same command continues.")
+                return 128 + stop.number
+            if not (trained and taken):  # else others may have died since
+                break
+        if taken:
+            self.say(f"{taken} runs are in the hands of other processes.")
+        if failed:
+            codes = ", ".join(f"{folder} (exit code {code})" for folder, code in failed.items())
+            self.say(f"failed: {codes}. The same command tries again.")
+        return 1 if failed else 0
+
+    def _pass(self, failed: dict[str, int], stop: Stop) -> tuple[int, int]:
+        """Goes through the runs once; adds exit codes of those that fail.
+
+        Returns:
+            How many were trained here, and how many were in the hands of others.
+        """
+        trained = taken = 0
         for number, job in enumerate(self.jobs, start=1):
-            if self.is_done(job):
+            if stop.number or job.folder in failed or self.is_done(job):
                 continue
             try:
                 with locked(self.out / CLAIMS / job.folder) as claim:
@@ -52,19 +72,13 @@ class Work:
                     if not code:
                         self._measure_baselines(job)
                         self.write()
-            except InputError:
+            except InUse:
                 taken += 1
                 continue
-            if stop.number:
-                self.say("stopped. The same command continues.")
-                return 128 + stop.number
+            trained += 1
             if code:
-                failed.append(f"{job.folder} (exit code {code})")
-        if taken:
-            self.say(f"{taken} runs are in the hands of other processes.")
-        if failed:
-            self.say(f"failed: {', '.join(failed)}. The same command tries again.")
-        return 1 if failed else 0
+                failed[job.folder] = code
+        return trained, taken
 
     def write(self) -> None:
         """Brings `results.csv`, `table.md` and the plots up to date with the runs that are here."""

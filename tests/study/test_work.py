@@ -92,6 +92,24 @@ def test_run_in_other_hands_is_left_to_them(study, tmp_path, trained, capsys):
     assert "1 runs are in the hands of other processes" in capsys.readouterr().out
 
 
+def test_run_that_others_let_go_of_is_done_in_the_end(study, tmp_path, trained, monkeypatch):
+    folders, _ = trained
+    work = Work(study, tmp_path, print)
+    other = locked(tmp_path / CLAIMS / work.jobs[0].folder)
+    other.__enter__()
+    train = Work._train
+
+    def and_let_go(self, job, claim, stop):
+        if not folders:
+            other.__exit__(None, None, None)
+        return train(self, job, claim, stop)
+
+    monkeypatch.setattr(Work, "_train", and_let_go)
+    assert work.run(Stop()) == 0
+    assert folders[-1] == work.jobs[0].folder
+    assert len(folders) == 4
+
+
 def test_changed_system_is_trained_again_and_replaces_its_rows(study, tmp_path, trained):
     folders, _ = trained
     Work(study, tmp_path, print).run(Stop())
