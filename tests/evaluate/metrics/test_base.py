@@ -57,6 +57,6 @@ def test_every_key_of_an_evaluation_has_a_meaning():
     keys = "n mae mae_over_std mae_over_var psnr psnr_pooled ssim ms_ssim ms_ssim_scales symmetry"
     keys += " dots dots_of_inputs active_codes perplexity usage entropy_bits effective_rank"
     keys += " bits_per_pixel decoded_levels interval by_source image_size crop range baselines"
-    keys += " trained_on step split data"
+    keys += " trained_on step split data weights"
     assert set(meanings()) == set(keys.split())
     assert all(meanings().values())
