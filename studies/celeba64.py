@@ -6,25 +6,30 @@ avq study studies/celeba64.py --out studies/celeba64 --data celeba=celeba_small.
 from avq.study import Study
 
 AH = "ah_vqvae:tiny"
-QUANTIZE_LATE = "--config.loss.quantization_start=600"
-NO_GAN = "--config.loss.adversarial_weight=0.0"
 
 STUDY = Study(
     systems={
         "AH": [AH],
-        "AH, b1 0.9": [AH, "--config.optim.b1=0.9"],
-        "AH, all levels decoded": [AH, "--config.model.decoder_inputs=all"],
-        "AH, quantised late": [AH, QUANTIZE_LATE],
-        "AH, no GAN": [AH, NO_GAN],
         "H": ["h_vqvae:tiny"],
-        "AH, gradient codebook": [AH, "--config.model.quantizer=gradient"],
-        "AH, W as printed": [AH, "--config.model.attention_norm=paper"],
-        "AH, W mean": [AH, "--config.model.attention_norm=mean"],
-        "AH, GAN late": [AH, "--config.loss.adversarial_start=600"],
         "A": ["a_vqvae:tiny"],
         "plain": ["vqvae:tiny"],
         "AH3": ["ah3_vqvae:tiny"],
+        "AH, all levels decoded": [AH, "--config.model.decoder_inputs=all"],
+        "AH, no GAN": [AH, "--config.loss.adversarial_weight=0.0"],
+        "AH, quantised late": [AH, "--config.loss.quantization_start=600"],
+        "AH, b1 0.9": [AH, "--config.optim.b1=0.9"],
+        "AH, W as printed": [AH, "--config.model.attention_norm=paper"],
+        "AH, gradient codebook": [AH, "--config.model.quantizer=gradient"],
+        "AH, W mean": [AH, "--config.model.attention_norm=mean"],
         "AH, W bias": [AH, "--config.model.attention_norm=bias"],
+        "AH, RMS norm": [AH, "--config.model.norm=rms"],
+        "AH, RMS norm, all levels, no GAN": [
+            AH,
+            "--config.model.norm=rms",
+            "--config.model.decoder_inputs=all",
+            "--config.loss.adversarial_weight=0.0",
+        ],
+        "AH, GAN late": [AH, "--config.loss.adversarial_start=600"],
         "AH, no revival": [AH, "--config.model.revive_below=0.0"],
         "AH, code width 8": [AH, "--config.model.code_dim=8"],
         "AH, both b1 0.9": [AH, "--config.optim.b1=0.9", "--config.optim.discriminator_b1=0.9"],
@@ -32,6 +37,7 @@ STUDY = Study(
     },
     baseline="AH",
     data={"celeba": "celeba_small.zip"},
+    seeds={"AH": 5, "H": 5},
     steps=1000,
     evaluations=2,
 )
