@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from avq.evaluate.ablation import Quality
+from avq.evaluate.baselines import Baseline, behind
 from avq.evaluate.inside import PLACES, Example, Inside
 from avq.report.charts import histogram, line_chart
 from avq.report.comparison import comparison_table
@@ -87,14 +88,8 @@ def _baselines(values: Mapping[str, Any]) -> Iterator[Html]:
         class_="soft",
     )
     yield _nested(values["baselines"], "baseline")
-    equal = values["baselines"].get("patch_kmeans")
-    if equal and equal["psnr"] >= equal["model_psnr"]:
-        yield element(
-            "p",
-            f"The model is behind patch k-means at equal bits: {equal['model_psnr']:.2f} against "
-            f"{equal['psnr']:.2f} dB.",
-            class_="warn",
-        )
+    if sentence := behind({name: Baseline(**of) for name, of in values["baselines"].items()}):
+        yield element("p", sentence, class_="warn")
 
 
 def _examples(inside: Inside) -> Iterator[Html]:

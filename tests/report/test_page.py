@@ -4,12 +4,14 @@ import base64
 import io
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from avq.evaluate.baselines import Baseline
 from avq.report.page import page
 from avq.report.text import duration, shown
 
@@ -59,7 +61,8 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text():
-    baselines = {"patch_kmeans": {"psnr": 24.5, "bits_per_pixel": 0.5, "model_psnr": 21.5}}
+    kmeans = Baseline(24.5, 0.7, 0.5, 5, 21.5)
+    baselines = {"patch_kmeans": asdict(kmeans)}
     values = VALUES | {"baselines": baselines, "compare": {"h": {"psnr": 22.5}}}
     report = made_report(values=values, comparison=made_comparison())
     return page(report, made_inside())
