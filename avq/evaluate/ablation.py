@@ -76,7 +76,7 @@ def ablate(
     levels = []
     for index, grids in enumerate(codes):
         others = np.roll(grids, len(grids) // 2, axis=0)
-        most_used = np.full_like(grids, np.bincount(grids.ravel()).argmax())
+        most_used = np.full_like(grids, np.argmax(np.bincount(grids.ravel())))
         measured = _measured(partial(with_codes, model, index))
         qualities = [
             _measure(measured, variables, size, images, new)[0] for new in (others, most_used)

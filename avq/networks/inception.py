@@ -221,7 +221,9 @@ def resize_bilinear(images: Float[Array, "b h w c"], size: int) -> Float[Array, 
         length = images.shape[axis]
         place = np.arange(size, dtype=np.float32) * np.float32(length / size)
         low = place.astype(np.int32)
-        share = np.expand_dims(place - low.astype(np.float32), [a for a in range(4) if a != axis])
+        share = (place - low.astype(np.float32)).reshape(
+            [size if a == axis else 1 for a in range(4)]
+        )
         below = jnp.take(images, low, axis)
         above = jnp.take(images, np.minimum(low + 1, length - 1), axis)
         images = below + (above - below) * share

@@ -20,7 +20,7 @@ from avq.errors import InputError
 
 ZIP = b"PK\x03\x04"  # first bytes of files since PyTorch 1.6
 MAGIC = 0x1950A86A20F9469CFC6C  # first value in files before it
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "torch FloatStorage": np.dtype("<f4"),
     "torch DoubleStorage": np.dtype("<f8"),
     "torch HalfStorage": np.dtype("<f2"),
