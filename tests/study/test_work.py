@@ -6,11 +6,12 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from avq.lock import locked
-from avq.study import Study
+from avq.study import Study, plots
 from avq.study.work import CLAIMS, RUNS, Work
 from avq.train.stop import Stop
 
@@ -23,6 +24,16 @@ def study():
     return Study(systems, baseline="one", seeds=2, steps=3)
 
 
+def stand_in(self, job, claim, stop):
+    """What training leaves of a run."""
+    run = self.out / RUNS / job.folder
+    run.mkdir(parents=True, exist_ok=True)
+    psnr = 20.0 + job.seed + len(job.system)
+    record = {"step": 3, "eval/psnr": psnr, "eval/bits_per_pixel": 0.5, "eval/ssim": 0.5}
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    return 0
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """Folders that the stand-in trained, in order; `fails` has exit codes by folder."""
@@ -33,16 +44,13 @@ def trained(monkeypatch):
         if code := fails.get(len(folders)):
             stop.number = code - 128 if code > 128 else 0
             return code
-        run = self.out / RUNS / job.folder
-        run.mkdir(parents=True, exist_ok=True)
-        psnr = 20.0 + job.seed + len(job.system)
-        record = {"step": 3, "eval/psnr": psnr, "eval/bits_per_pixel": 0.5}
-        (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
-        return 0
+        return stand_in(self, job, claim, stop)
 
     fails: dict[int, int] = {}
     monkeypatch.setattr(Work, "_train", train)
     monkeypatch.setattr(Work, "_measure_baselines", lambda self, job: None)
+    for chart in ("line_chart", "points"):  # drawn in tests/report
+        monkeypatch.setattr(plots, chart, lambda *arguments: "<svg></svg>")
     return folders, fails
 
 
@@ -144,8 +152,27 @@ def test_orphan_of_a_killed_study_keeps_its_claim(tmp_path):
         pass
 
 
-def test_trainer_trains_a_run_of_a_study(smoke, tmp_path, capfd):
-    study = Study({"AH": smoke}, baseline="AH", data={"folder": _path(smoke)}, steps=2)
+def test_baselines_are_measured_once_for_data_and_bits(study, tmp_path, monkeypatch):
+    kmeans = {"psnr": 20.5, "ssim": 0.75, "bits_per_pixel": 0.5}
+    asked = []
+
+    def evaluate(command, **_):
+        asked.append(command)
+        Path(command[-1]).write_text(json.dumps({"baselines": {"patch_kmeans": kmeans}}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(Work, "_train", stand_in)
+    monkeypatch.setattr(subprocess, "run", evaluate)
+    assert Work(study, tmp_path, print).run(Stop()) == 0
+    (command,) = asked
+    assert command[1:4] == ["-m", "avq.cli", "eval"]
+    assert command[5:-1] == ["--baselines", "--json"]
+    assert "| patch_kmeans | 0.5000 | 20.50 |" in (tmp_path / "table.md").read_text()
+
+
+def test_trainer_trains_a_run_of_a_study(plain, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(Work, "_measure_baselines", lambda self, job: None)
+    study = Study({"AH": plain}, baseline="AH", data={"folder": _path(plain)}, steps=2)
     assert Work(study, tmp_path, print).run(Stop()) == 0
     assert "run 1 of 1: AH-folder-seed0" in capfd.readouterr().out
     (job,) = Work(study, tmp_path, print).jobs
@@ -153,9 +180,6 @@ def test_trainer_trains_a_run_of_a_study(smoke, tmp_path, capfd):
     assert header.startswith("system,data,seed,step,config,images,seconds,n,mae")
     assert first.startswith(f"AH,folder,0,1,{job.digest},8,")
     assert last.startswith(f"AH,folder,0,2,{job.digest},16,")
-    (baselines,) = json.loads((tmp_path / "baselines.json").read_text())["folder"].values()
-    assert baselines["patch_kmeans"]["bits_per_pixel"] == 16 * 3 / 16**2
-    assert "| patch_kmeans | 0.1875 |" in (tmp_path / "table.md").read_text()
 
 
 def _path(arguments):
