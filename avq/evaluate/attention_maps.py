@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from avq.data.dataset import evenly
 from avq.models.attention import Norm, attention_weights
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float
@@ -85,6 +86,5 @@ def _of_level(
         return np.asarray(attention_weights(chosen, keys.reshape(b, h * w, c), norm))
 
     chosen = [int(down * h) * w + int(across * w) for down, across in pixels]
-    spaced = np.unique(np.linspace(0, h * w - 1, MAX_ROWS).round().astype(int))
     maps = rows(chosen).reshape(b, len(chosen), h, w)
-    return LevelAttention(maps, rows(spaced).sum(-1))
+    return LevelAttention(maps, rows(evenly(h * w, MAX_ROWS)).sum(-1))

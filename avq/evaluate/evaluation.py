@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
 from avq import cpu, parallel, settings
-from avq.data.dataset import ImageSet, Summary, open_dataset, read_summary
+from avq.data.dataset import ImageSet, Summary, evenly, open_dataset, read_summary
 from avq.data.names import from_text, hash_names
 from avq.data.pipeline import eval_batches
 from avq.data.settings import Data
@@ -178,9 +178,8 @@ class Evaluator:
 
 def samples(images: ImageSet, image_size: int, n: int = 8) -> UInt8[np.ndarray, "m h w 3"]:
     """Up to `n` readable images, evenly spaced over the set, as centre squares."""
-    rows = np.unique(np.linspace(0, len(images) - 1, n).round().astype(int))
     rng = np.random.default_rng(0)
-    return np.stack([images.square(int(row), image_size, rng) for row in rows])
+    return np.stack([images.square(int(row), image_size, rng) for row in evenly(len(images), n)])
 
 
 def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[ImageSet, Summary]:

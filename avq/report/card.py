@@ -17,7 +17,9 @@ METRICS = {
     "ms_ssim": "MS-SSIM",
     "mae": "MAE, pixels in [-1, 1]",
     "fid": "FID",
-    "lpips": "LPIPS",
+    "kid": "KID",
+    "lpips_vgg": "LPIPS (VGG16)",
+    "lpips_alex": "LPIPS (AlexNet)",
     "bits_per_pixel": "bits per pixel",
 }
 

@@ -23,7 +23,8 @@ class Study:
         systems: arguments of training by name of the system: a config, then `--config.KEY=VALUE`.
         baseline: system that the others are compared with.
         data: path of images by name.
-        seeds: number of seeds, counted from 0; of all systems, or by name.
+        seeds: number of seeds, counted from 0; of all systems, or by name, where the
+            others have one.
         steps, images: length of a run, one of the two; None for both takes that of the configs.
         seconds: in their place, length of a run on this machine: each system does as many steps as
             its measured step time allows.
@@ -118,21 +119,24 @@ def jobs_of(
         study: what to do.
         seconds_a_step: of a system and its arguments; for a study whose runs last some seconds.
     """
-    by_name = study.seeds
-    seeds = dict.fromkeys(study.systems, by_name) if isinstance(by_name, int) else by_name
+    seeds = {name: _seeds(study, name) for name in study.systems}
     lengths = {
         system: _lengths(study, system, arguments, seconds_a_step)
         for system, arguments in study.systems.items()
     }
     jobs = []
-    for seed in range(max(seeds.values(), default=0)):
+    for seed in range(max(seeds.values())):
         for data, path in study.data.items():
             for system, arguments in study.systems.items():
-                if seed < seeds.get(system, 1):
+                if seed < seeds[system]:
                     own = (f"--config.data.path={path}", f"--config.seed={seed}")
                     whole = tuple(as_flags([*arguments, *lengths[system], *own]))
                     jobs.append(_job(system, data, seed, whole))
     return jobs
+
+
+def _seeds(study: Study, system: str) -> int:
+    return study.seeds if isinstance(study.seeds, int) else study.seeds.get(system, 1)
 
 
 def _lengths(

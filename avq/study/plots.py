@@ -1,4 +1,4 @@
-"""Plots of a study: a measure over steps, over training time and over bits."""
+"""Plots of a study: psnr over steps, over training time and over bits."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from avq.study.results import Row, last_rows
 SHOWN = 8  # systems; more lines than colours cannot be told apart
 
 
-def plots(rows: Sequence[Row], study: Study, measure: str = "psnr") -> dict[str, str]:
+def plots(rows: Sequence[Row], study: Study) -> dict[str, str]:
     """SVG by name, of each data, of the baseline and the first other systems of the study.
 
     Lines are means over the seeds that reached an evaluation; points over bits are means with the
@@ -29,23 +29,26 @@ def plots(rows: Sequence[Row], study: Study, measure: str = "psnr") -> dict[str,
         if not here:
             continue
         for key, label in (("step", "steps"), ("seconds", "seconds of training")):
-            lines = {system: _line(found, key, measure) for system, found in here.items()}
-            charts[f"{measure}_over_{key}-{data}"] = line_chart(lines, label, measure)
-        ends = {system: [_end(last_rows(found), measure)] for system, found in here.items()}
-        charts[f"{measure}_over_bits-{data}"] = points(ends, "bits a pixel", measure)
+            lines = {system: _line(found, key) for system, found in here.items()}
+            charts[f"psnr_over_{key}-{data}"] = line_chart(lines, label, "psnr, dB")
+        ends = {system: [_end(last_rows(found))] for system, found in here.items()}
+        charts[f"psnr_over_bits-{data}"] = points(ends, "bits a pixel", "psnr, dB")
     return charts
 
 
-def _line(rows: Sequence[Row], key: str, measure: str) -> tuple[list[float], list[float]]:
-    steps = sorted({row["step"] for row in rows})
-    means = [
-        [float(np.mean([row[k] for row in rows if row["step"] == step])) for step in steps]
-        for k in (key, measure)
-    ]
-    return means[0], means[1]
+def _line(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
+    by_step: dict[int, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row["step"]):
+        if row[key] is not None:
+            by_step.setdefault(row["step"], []).append(row)
+    xs, ys = (
+        [float(np.mean([row[k] for row in group])) for group in by_step.values()]
+        for k in (key, "psnr")
+    )
+    return xs, ys
 
 
-def _end(rows: Sequence[Row], measure: str) -> Point:
-    values = [row[measure] for row in rows]
+def _end(rows: Sequence[Row]) -> Point:
+    values = [row["psnr"] for row in rows]
     bits = float(np.mean([row["bits_per_pixel"] for row in rows]))
     return Point(bits, float(np.mean(values)), min(values), max(values))

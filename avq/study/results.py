@@ -1,7 +1,6 @@
 """Results of a study: one row an evaluation in `results.csv`, the table and the plots."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from scipy import stats
 
 from avq.errors import InputError
 from avq.json_files import replaced
+from avq.report.training import read_records, training_seconds
 from avq.study.definition import Job, Study
 
 RESULTS = "results.csv"
@@ -68,27 +68,23 @@ def write_rows(file: Path, rows: Iterable[Row], study: Study) -> None:
 
 def rows_of_run(run: Path, job: Job) -> list[Row]:
     """The evaluations of a run, from its `metrics.jsonl`. Lists by level become a column each.
-
-    `seconds` counts training steps alone: no compilation, no evaluation, and only as far as log
-    intervals say.
+    `seconds` are those of `training_seconds`.
     """
-    rows, seconds, before = [], 0.0, 0
-    file = run / "metrics.jsonl"
-    for line in file.read_text().splitlines() if file.is_file() else ():
-        record = json.loads(line)
-        step = record["step"]
-        if speed := record.get("train/images_per_second"):
-            seconds += (step - before) * job.batch_size / speed
-        if "train/loss" in record:
-            before = step
+    rows, records = [], read_records(run, job.steps)
+    for number, record in enumerate(records, start=1):
         measures = {
             key.removeprefix("eval/"): value
             for key, value in record.items()
             if key.startswith("eval/")
         }
         if measures:
+            step: int = record["step"]
+            seconds = training_seconds(records[:number], job.batch_size)
             place = {"system": job.system, "data": job.data, "seed": job.seed, "step": step}
-            cost = {"images": step * job.batch_size, "seconds": round(seconds, 1)}
+            cost = {
+                "images": step * job.batch_size,
+                "seconds": None if seconds is None else round(seconds, 1),
+            }
             rows.append({**place, "config": job.digest, **cost, **_flat(measures)})
     return rows
 
@@ -121,9 +117,8 @@ def table(
     rows: Sequence[Row],
     baselines: Mapping[str, Mapping[str, Mapping[str, Row]]],
     study: Study,
-    measure: str = "psnr",
 ) -> str:
-    """Markdown: for every system the mean of a measure over seeds with its spread, the difference
+    """Markdown: for every system the mean of psnr over seeds with its spread, the difference
     to the baseline over the seeds that both have, with its 95 % interval and the p-value of a
     paired t-test, the difference to patch k-means at equal bits, and what it costs. Then the
     classical baselines.
@@ -132,27 +127,26 @@ def table(
         rows: of the csv.
         baselines: by data, bits a pixel (see `bits_key`) and name, as `avq eval --json` has them.
         study: whose systems are shown, in its order.
-        measure: key of the rows, and of the baselines.
     """
     finals, lines = last_rows(rows), []
     for data in study.data:
         here = [row for row in finals if row["data"] == data]
-        base = {row["seed"]: row[measure] for row in here if row["system"] == study.baseline}
+        base = {row["seed"]: row["psnr"] for row in here if row["system"] == study.baseline}
         classical = baselines.get(data, {})
-        head = f"{measure} | to {study.baseline} | to patch k-means | ssim | usage | rank | bits/px"
+        head = f"psnr | to {study.baseline} | to patch k-means | ssim | usage | rank | bits/px"
         lines += [f"### {data}", "", f"| system | seeds | {head} | steps | minutes |"]
         lines.append("| --- " * 11 + "|")
         for system in study.systems:
             runs = [row for row in here if row["system"] == system]
             if runs:
-                to_base = "" if system == study.baseline else _to_base(runs, base, measure)
-                lines.append(_line(system, runs, to_base, classical, measure))
-        lines += ["", *_baseline_lines(classical, measure), ""]
+                to_base = "" if system == study.baseline else _to_base(runs, base)
+                lines.append(_line(system, runs, to_base, classical))
+        lines += ["", *_baseline_lines(classical), ""]
     return "\n".join(lines)
 
 
-def _to_base(runs: Sequence[Row], base: Mapping[int, float], measure: str) -> str:
-    return difference([(row[measure], base[row["seed"]]) for row in runs if row["seed"] in base])
+def _to_base(runs: Sequence[Row], base: Mapping[int, float]) -> str:
+    return difference([(row["psnr"], base[row["seed"]]) for row in runs if row["seed"] in base])
 
 
 def _line(
@@ -160,34 +154,34 @@ def _line(
     runs: Sequence[Row],
     to_base: str,
     classical: Mapping[str, Mapping[str, Row]],
-    measure: str,
 ) -> str:
-    values = np.array([row[measure] for row in runs])
+    values = np.array([row["psnr"] for row in runs])
+    minutes = [row["seconds"] / 60 for row in runs if row["seconds"] is not None]
     equal = classical.get(bits_key(runs[0]), {}).get("patch_kmeans")
     cells = [
         system,
         str(len(runs)),
         f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""),
         to_base,
-        f"{values.mean() - equal[measure]:+.2f}" if equal and measure in equal else "",
+        f"{values.mean() - equal['psnr']:+.2f}" if equal else "",
         _mean(runs, "ssim", "{:.3f}"),
         _by_level(runs, "usage", "{:.0%}"),
         _by_level(runs, "effective_rank", "{:.1f}"),
         _mean(runs, "bits_per_pixel", "{:.3f}"),
         f"{runs[0]['step']}",
-        f"{np.mean([row['seconds'] for row in runs]) / 60:.1f}",
+        f"{np.mean(minutes):.1f}" if minutes else "",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def _baseline_lines(classical: Mapping[str, Mapping[str, Row]], measure: str) -> list[str]:
+def _baseline_lines(classical: Mapping[str, Mapping[str, Row]]) -> list[str]:
     """The classical baselines at each number of bits that a system has."""
     if not classical:
         return []
-    lines = [f"| baseline | at | {measure} | ssim | bits/px |", "| --- " * 5 + "|"]
+    lines = ["| baseline | at | psnr | ssim | bits/px |", "| --- " * 5 + "|"]
     for bits, by_name in classical.items():
         for name, values in by_name.items():
-            figures = f"{values[measure]:.2f} | {values['ssim']:.3f}"
+            figures = f"{values['psnr']:.2f} | {values['ssim']:.3f}"
             lines.append(f"| {name} | {bits} | {figures} | {values['bits_per_pixel']:.3f} |")
     return lines
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from avq.errors import InputError
 from avq.json_files import read_json, replaced, write_json
 from avq.lock import InUse, locked
 from avq.study.definition import Job, Study, jobs_of
@@ -68,7 +69,6 @@ class Work:
                         continue
                     self.say(f"run {number} of {len(self.jobs)}: {job.folder}")
                     code = self._train(job, claim.fileno(), stop)
-                    self.write()
                     if not code:
                         self._measure_baselines(job)
                         self.write()
@@ -138,9 +138,7 @@ class Work:
             self.say(f"measuring baselines at {bits} bits a pixel")
             measured = self.out / CLAIMS / "eval.json"
             run = str(self.out / RUNS / job.folder)
-            command = [sys.executable, "-m", "avq.cli", "eval", run]
-            options = ["--baselines", "--json", str(measured)]
-            done = subprocess.run([*command, *options], capture_output=True, text=True)
+            done = _avq("eval", run, "--baselines", "--json", str(measured))
             if done.returncode:
                 self.say(f"baselines were not measured: {done.stderr.strip()}")
                 return
@@ -155,11 +153,18 @@ class Work:
             if system not in known:
                 self.say(f"measuring the speed of {system}")
                 measured = self.out / CLAIMS / "bench.json"
-                command = [sys.executable, "-m", "avq.cli", "bench", *arguments]
-                subprocess.run([*command, "--json", measured], check=True, capture_output=True)
+                done = _avq("bench", *arguments, "--json", str(measured))
+                if done.returncode:
+                    raise InputError(f"system {system!r}: {done.stderr.strip()}")
                 known[system] = read_json(measured)["train"]["step_ms"] / 1e3
                 write_json(file, known)
         return known[system]
+
+
+def _avq(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a verb in a process of its own: this one must not hold an accelerator's memory."""
+    command = [sys.executable, "-m", "avq.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def _is_of(row: Row, job: Job) -> bool:

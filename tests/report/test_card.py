@@ -2,7 +2,10 @@
 
 import yaml
 
-from avq.report.card import card
+from avq.evaluate.metrics import meanings
+from avq.evaluate.network_metrics import InceptionDistances
+from avq.networks.lpips import NETWORKS
+from avq.report.card import METRICS, card
 
 from .report_helpers import VALUES, made_report
 
@@ -22,6 +25,11 @@ def test_metadata_has_what_a_model_index_requires():
     assert result["dataset"] == {"type": "faces.zip", "name": "faces.zip", "split": "test"}
     metrics = {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert metrics == {key: VALUES[key] for key in ("psnr", "ssim", "mae", "bits_per_pixel")}
+
+
+def test_figures_that_hubs_show_are_keys_of_an_evaluation():
+    by_networks = {*InceptionDistances.meaning, *(f"lpips_{kind}" for kind in NETWORKS)}
+    assert set(METRICS) <= meanings().keys() | by_networks
 
 
 def test_figures_stand_with_their_intervals():

@@ -38,6 +38,10 @@ def test_length_is_in_steps_images_or_seconds(length, steps):
     assert f"--config.train.eval_every={steps // 5}" in job.arguments
 
 
+def test_systems_whose_seeds_are_not_named_have_one():
+    assert [(job.system, job.seed) for job in jobs_of(study(seeds={}))] == [("AH", 0), ("H", 0)]
+
+
 def test_digest_changes_with_any_setting_but_the_path_of_the_data():
     base, _ = jobs_of(study())
     elsewhere, _ = jobs_of(study(data={"photographs": "somewhere.zip"}))

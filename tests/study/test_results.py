@@ -41,6 +41,17 @@ def test_rows_are_the_evaluations_of_a_run_and_the_time_of_its_steps(tmp_path):
     assert rows_of_run(tmp_path / "nowhere", job) == []
 
 
+def test_line_that_was_cut_off_is_no_row_and_no_speed_is_no_time(tmp_path):
+    whole = json.dumps({"step": 10, "eval/psnr": 12.5, "eval/bits_per_pixel": 0.5})
+    (tmp_path / "metrics.jsonl").write_text(whole + '\n{"step": 20, "eval/ps')
+    (only,) = rows_of_run(tmp_path, jobs_of(STUDY)[0])
+    assert (only["step"], only["seconds"]) == (10, None)
+    write_rows(tmp_path / "results.csv", [only], STUDY)
+    assert read_rows(tmp_path / "results.csv")[0]["seconds"] is None
+    line = next(line for line in table([only], {}, STUDY).splitlines() if line.startswith("| AH "))
+    assert line.endswith("| 10 |  |")
+
+
 def test_csv_keeps_rows_whatever_the_order_they_came_in(tmp_path):
     rows = [row("H", 1, 20.0), row("AH", 0, 21.5), row("H", 0, 20.25)]
     del rows[0]["usage_2"]  # a system of one level

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from avq.errors import InputError
 from avq.lock import locked
 from avq.study import Study, plots
 from avq.study.work import CLAIMS, RUNS, Work
@@ -168,6 +169,14 @@ def test_baselines_are_measured_once_for_data_and_bits(study, tmp_path, monkeypa
     assert command[1:4] == ["-m", "avq.cli", "eval"]
     assert command[5:-1] == ["--baselines", "--json"]
     assert "| patch_kmeans | 0.5000 | 20.50 |" in (tmp_path / "table.md").read_text()
+
+
+def test_speed_that_cannot_be_measured_is_one_line(study, tmp_path, monkeypatch):
+    failed = subprocess.CompletedProcess([], 2, stderr="error: no such data.\n")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: failed)
+    timed = Study(study.systems, baseline="one", seconds=10.0)
+    with pytest.raises(InputError, match=r"^system 'one': error: no such data\.$"):
+        Work(timed, tmp_path, print)
 
 
 def test_trainer_trains_a_run_of_a_study(plain, tmp_path, capfd, monkeypatch):
