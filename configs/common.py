@@ -54,6 +54,7 @@ def tiny() -> ConfigDict:
 
     config.loss.adversarial_weight = 0.02
 
+    config.optim.optimizer = "muon"
     config.optim.learning_rate = 2e-3
     config.optim.discriminator_learning_rate = 2e-4
     config.optim.warmup = 50

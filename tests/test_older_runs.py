@@ -35,6 +35,7 @@ SETTINGS = {
     "model.decoder_blocks": 0,
     "discriminator.filters": "(4,4,1)",
     "discriminator.strides": "(2,2,1)",
+    "optim.optimizer": "adam",
     "optim.decay": "constant",
     "train.steps": 3,
     "train.eval_every": 3,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ SCANNED = 5_000  # test images that are decoded in seconds
 
 @dataclass(frozen=True)
 class PlayersOptim(Optim):
-    """Settings of the optimisers of two players."""
+    """Settings of the optimisers of two players; the discriminator's is Adam."""
 
     discriminator_learning_rate: float = setting(1e-4, "that of the discriminator", low=0)
     discriminator_b1: float = setting(
@@ -93,7 +93,8 @@ class Autoencoder(Task):
                 config["discriminator"], config["model"], axis_name=parallel.AXIS
             )
             self.learning_rates[DISCRIMINATOR] = optim.discriminator_learning_rate
-            self.b1 = {DISCRIMINATOR: optim.discriminator_b1}
+            adam = replace(optim, optimizer="adam", weight_decay=0.0, b1=optim.discriminator_b1)
+            self.optims = {DISCRIMINATOR: adam}
             self.starts = {DISCRIMINATOR: self.objective.loss.adversarial_start}
         require_multiple(self.data.image_size, self.model.stride())
 

@@ -31,7 +31,7 @@ from avq.lock import locked
 from avq.train.guards import Guards
 from avq.train.initial import with_weights
 from avq.train.interval import Diverged, Interval
-from avq.train.optim import learning_rate, make_optimizers, make_schedules
+from avq.train.optim import learning_rate, make_optimizer, make_schedules
 from avq.train.profile import Profile
 from avq.train.state import TrainState, init_state
 from avq.train.step import train_step
@@ -88,7 +88,10 @@ def train(
 
 def optimizers_of(task: Task) -> Optimizers:
     """The optimiser of each player."""
-    return make_optimizers(task.optim, schedules_of(task), task.b1)
+    return {
+        name: make_optimizer(task.optims.get(name, task.optim), rate)
+        for name, rate in schedules_of(task).items()
+    }
 
 
 def schedules_of(task: Task) -> dict[str, optax.Schedule]:

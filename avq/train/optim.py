@@ -2,18 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import optax
+from optax import contrib
 
 from avq.settings import MAX_INT32, setting
+
+# Root mean square of Muon's updates over the learning rate, about Adam's: one learning rate serves
+# both. Source: Liu et al. (2025), "Muon is scalable for LLM training", section 2.2.
+MUON_RMS = 0.2
 
 
 @dataclass(frozen=True)
 class Optim:
-    """Settings of the optimisers. Some tasks have a learning rate and a b1 for each player."""
+    """Settings of an optimiser."""
 
-    learning_rate: float = setting(1e-4, "Adam's learning rate", low=0)
+    optimizer: Literal["adam", "muon"] = setting(
+        "adam",
+        "optimiser; muon: orthogonalised updates of kernels, NAdam for all else",
+        choices=("adam", "muon"),
+    )
+    learning_rate: float = setting(1e-4, "learning rate", low=0)
+    weight_decay: float = setting(
+        0.0, "decay of kernels, times the learning rate (AdamW)", low=0, high=1e6
+    )
     b1: float = setting(0.5, "Adam's decay of the mean gradient", low=0, high=0.999999)
     b2: float = setting(0.999, "Adam's decay of the mean squared gradient", low=0, high=0.999999)
     warmup: int = setting(0, "steps of linear warm-up", low=0, high=MAX_INT32)
@@ -73,24 +87,47 @@ def make_schedules(
     }
 
 
-def make_optimizers(
-    optim: Optim, schedules: Mapping[str, optax.Schedule], b1: Mapping[str, float]
-) -> dict[str, optax.GradientTransformation]:
-    """Adam for each player.
+def make_optimizer(optim: Optim, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Adam, AdamW where `weight_decay` is above 0, or Muon (Jordan et al., 2024) for kernels, each
+    a matrix from all inputs of a convolution to its outputs, and Adam with Nesterov's momentum
+    (NAdam) for all other parameters.
 
     Args:
         optim: settings.
-        schedules: of the learning rate, by player.
-        b1: of the players whose b1 is not that of `optim`.
+        rate: schedule of the learning rate.
     """
-    return {
-        name: optax.adam(rate, b1=b1.get(name, optim.b1), b2=optim.b2)
-        for name, rate in schedules.items()
-    }
+    if optim.optimizer == "muon":
+        muon = contrib.muon(
+            1.0,
+            weight_decay=optim.weight_decay,
+            adam_b1=optim.b1,
+            adam_b2=optim.b2,
+            muon_weight_dimension_numbers=_as_matrices,
+            consistent_rms=MUON_RMS,
+        )
+        return optax.chain(muon, optax.scale_by_schedule(rate))
+    if optim.weight_decay:
+        return optax.adamw(rate, optim.b1, optim.b2, weight_decay=optim.weight_decay, mask=_kernels)
+    return optax.adam(rate, optim.b1, optim.b2)
+
+
+def _kernels(params: Any) -> Any:
+    """Whether each parameter is the kernel of a convolution or dense layer."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def _as_matrices(params: Any) -> Any:
+    """Axes of each kernel, all but the last of which are inputs; None for other parameters."""
+
+    def axes(is_kernel: bool, value: Any) -> contrib.MuonDimensionNumbers | None:
+        inputs = tuple(range(value.ndim - 1))
+        return contrib.MuonDimensionNumbers(inputs, value.ndim - 1) if is_kernel else None
+
+    return jax.tree.map(axes, _kernels(params), params)
 
 
 def learning_rate(schedule: optax.Schedule, opt_state: Any) -> float:
-    """Learning rate of the newest update of an optimiser of `make_optimizers`, 0 before its first.
+    """Learning rate of the newest update of an optimiser of `make_optimizer`, 0 before its first.
 
     Args:
         schedule: the optimiser's.

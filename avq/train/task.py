@@ -120,14 +120,14 @@ class Task(ABC):
             this order.
         starts: step from which a player plays, 0 for those that are not in it. Before it, its
             parameters and its optimiser stay as they are; `model_state` does not.
-        b1: Adam's, of the players that do not take it from `optim.b1`.
+        optims: settings of the optimisers of players that do not take them from `optim`.
         averaged: the player whose moving average is evaluated.
         best: the measure that ranks checkpoints, and 'max' or 'min'.
     """
 
     learning_rates: Mapping[str, float]
     starts: Mapping[str, int] = MappingProxyType({})
-    b1: Mapping[str, float] = MappingProxyType({})
+    optims: Mapping[str, Optim] = MappingProxyType({})
     averaged: str
     best: Best
 

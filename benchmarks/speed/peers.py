@@ -39,7 +39,12 @@ from benchmarks.speed.torch_training import Trainer, copy_variables
 # By dtype: share of codes, and distance of pixels in [-1, 1], by which rounding may change outputs.
 TOLERANCES = {"float32": (0.01, 1e-3), "bfloat16": (0.03, 0.1)}
 STUDIES = ("tiny", "width64", "attention", "quantiser", "vqmodel")
-TINY = ["--config=configs/ah_vqvae.py:tiny", "--config.parallel.devices=1"]
+# Adam, since torch.optim.Muon takes no kernels of convolutions.
+TINY = [
+    "--config=configs/ah_vqvae.py:tiny",
+    "--config.optim.optimizer=adam",
+    "--config.parallel.devices=1",
+]
 WIDTH_64 = [
     *TINY,
     "--config.model.base_filters=(64,64,64)",
