@@ -153,7 +153,7 @@ def _at(tree: Any, path: Path) -> Any:
 
 
 def _shape(outputs: Tree) -> list[int]:
-    return list(outputs["__call__"][0].shape[1:])
+    return list(jax.tree.leaves(outputs["__call__"])[0].shape[1:])  # of the finest of several
 
 
 def _flops(module: nn.Module, variables: Tree, image: jax.ShapeDtypeStruct) -> float:

@@ -16,7 +16,14 @@ from avq.train.loop import compile_step, optimizers_of
 from avq.train.state import init_state
 
 AH = "--config=configs/ah_vqvae.py"
-SYSTEMS = ["vqvae", "h_vqvae", "ah_vqvae", "a_vqvae", "ah3_vqvae"]
+LEVELS = {
+    "vqvae": 1,
+    "a_vqvae": 1,
+    "h_vqvae": 2,
+    "ah_vqvae": 2,
+    "ah3_vqvae": 3,
+    "ah_vqvae_plus": 2,
+}
 
 
 def refusal(*arguments):
@@ -110,7 +117,7 @@ def test_unknown_variant_is_refused_with_the_known_ones():
 def test_missing_file_is_refused_with_the_ones_there_are():
     message = refusal("--config=configs/no_vqvae.py")
     assert "no such file: 'configs/no_vqvae.py'" in message
-    for system in SYSTEMS:
+    for system in LEVELS:
         assert f"configs/{system}.py" in message
 
 
@@ -288,27 +295,26 @@ def test_config_json_comes_back_as_it_was_written_and_older_names_as_today_s(tmp
 
 
 @pytest.mark.parametrize("variant", ["paper", "tiny"])
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", LEVELS)
 def test_every_config_builds_with_a_discriminator_where_it_plays(system, variant):
     settings = tasks.load([f"--config=configs/{system}.py:{variant}"])
     task: Any = tasks.make_task(settings)
     state = jax.eval_shape(partial(init_state, task, optimizers_of(task)))
     players = {"vqvae", "discriminator"} if settings.loss.adversarial_weight > 0 else {"vqvae"}
     assert set(state.players) == players
-    assert ("discriminator" not in players) == (system == "vqvae")
-    levels = {"vqvae": 1, "a_vqvae": 1, "h_vqvae": 2, "ah_vqvae": 2, "ah3_vqvae": 3}[system]
-    assert task.model.levels == levels
+    assert ("discriminator" not in players) == (system in ("vqvae", "ah_vqvae_plus"))
+    assert task.model.levels == LEVELS[system]
     chex.assert_type(jax.tree.leaves(state.players["vqvae"].params), np.float32)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", LEVELS)
 def test_paper_is_the_variant_when_none_is_named(system):
     named, unnamed = (tasks.load([f"--config=configs/{system}.py{v}"]) for v in (":paper", ""))
     assert named.to_dict() == unnamed.to_dict()
 
 
-# The two that have all parts of the others, together: to compile a step takes long.
-@pytest.mark.parametrize("system", ["vqvae", "ah3_vqvae"])
+# Those that have all parts of the others, together: to compile a step takes long.
+@pytest.mark.parametrize("system", ["vqvae", "ah3_vqvae", "ah_vqvae_plus"])
 def test_tiny_variant_trains_two_steps(system):
     settings = tasks.load([f"--config=configs/{system}.py:tiny"])
     task: Any = tasks.make_task(settings)

@@ -30,6 +30,15 @@ def test_sizes_of_the_systems_are_those_of_the_paper(system, total, of_the_paper
         assert total == pytest.approx(of_the_paper, rel=2e-3)
 
 
+def test_plus_has_the_paper_s_codes_within_its_parameters():
+    plus, paper = report("ah_vqvae_plus"), report("ah_vqvae")
+    assert plus["tokens"] == paper["tokens"] == [32 * 32, 16 * 16]
+    assert plus["vqvae"]["total"] < paper["vqvae"]["total"]
+    assert plus["decoded_levels"] == 2
+    parts = sum(row["total"] for row in plus["modules"])
+    assert parts == plus["vqvae"]["total"]
+
+
 def test_size_of_the_discriminator_is_that_of_the_paper():
     discriminator = report("ah_vqvae")["discriminator"]
     assert discriminator["total"] == 412_097 == pytest.approx(0.412e6, rel=2e-3)

@@ -15,7 +15,7 @@ import pytest
 import avq
 
 ROOT = Path(__file__).parent.parent
-SYSTEMS = {"a_vqvae", "ah3_vqvae", "ah_vqvae", "common", "h_vqvae", "vqvae"}
+SYSTEMS = {"a_vqvae", "ah3_vqvae", "ah_vqvae", "ah_vqvae_plus", "common", "h_vqvae", "vqvae"}
 
 
 def run(*command, folder=None):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from avq.errors import InputError
 from avq.losses.adversarial import ADVERSARIAL
-from avq.losses.reconstruction import mae_over_var
+from avq.losses.reconstruction import mae_over_var, mse_over_var
 from avq.models.vqvae import Reconstruction
 from avq.settings import MAX_INT32, setting
 
@@ -24,7 +24,7 @@ __all__ = ["ADVERSARIAL", "TERMS", "Loss", "Term"]
 Term: TypeAlias = Callable[
     [Reconstruction, Float[Array, "b h w 3"], Mapping[str, Any]], Float[Array, ""]
 ]
-TERMS: dict[str, Term] = {"mae_over_var": mae_over_var}
+TERMS: dict[str, Term] = {"mae_over_var": mae_over_var, "mse_over_var": mse_over_var}
 
 
 @dataclass(frozen=True)

@@ -30,3 +30,12 @@ def mae_over_var(
     """
     variance: Array | float = frozen["pixel_variance"]
     return mean_absolute_error(images=outputs.images, targets=targets) / variance
+
+
+def mse_over_var(
+    outputs: Reconstruction, targets: Float[Array, "b h w 3"], frozen: Mapping[str, Any]
+) -> Float[Array, ""]:
+    """Mean squared error over the variance of the training pixels; arguments of `mae_over_var`."""
+    variance: Array | float = frozen["pixel_variance"]
+    errors = outputs.images.astype(jnp.float32) - targets.astype(jnp.float32)
+    return jnp.mean(errors**2) / variance

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -104,7 +105,12 @@ def pointwise(
 
 
 def conv(
-    features: int, size: int = 3, stride: int = 1, dtype: DTypeLike = jnp.float32, **fields: Any
+    features: int,
+    size: int = 3,
+    stride: int = 1,
+    dtype: DTypeLike = jnp.float32,
+    kernel_init: Initializer = glorot,
+    **fields: Any,
 ) -> nn.Conv:
     """Square convolution with the paper's padding (SAME), Glorot-uniform kernel and zero bias."""
     computed = pointwise if size == 1 else None
@@ -112,7 +118,7 @@ def conv(
         features,
         (size, size),
         (stride, stride),
-        kernel_init=glorot,
+        kernel_init=kernel_init,
         dtype=dtype,
         conv_general_dilated=computed,
         **fields,
@@ -129,6 +135,7 @@ class PreActivation(nn.Module):
         dtype: compute type; parameters and batch statistics stay float32.
         axis_name: mapped axis over which batch statistics are averaged in training.
         norm_kind: 'batch', or 'rms' over the channels of each pixel.
+        kernel_init: of the convolution; unused by a transposed one.
     """
 
     features: int
@@ -137,6 +144,7 @@ class PreActivation(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     norm_kind: NormKind = "batch"
+    kernel_init: Initializer = glorot
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
@@ -146,7 +154,9 @@ class PreActivation(nn.Module):
             h = RMSNormLeaky(self.dtype, name="norm")(x, train)
         if self.stride == -2:
             return UpConv(self.features, self.dtype, name="conv")(h)
-        return conv(self.features, self.size, self.stride, self.dtype, name="conv")(h)
+        return conv(
+            self.features, self.size, self.stride, self.dtype, self.kernel_init, name="conv"
+        )(h)
 
 
 class Id(nn.Module):

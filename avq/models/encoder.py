@@ -169,12 +169,22 @@ class Encoder(nn.Module):
                 z = jnp.concatenate([upper, z], axis=-1)
             if level < top or top == 1:
                 z = conv(features, 1, dtype=self.dtype, name=f"combine{level}")(z)
-            quantized = self.quantizers[level - 1](z, train)
-            if quantizes is not None:
-                quantized = replace(
-                    quantized,
-                    vectors=jnp.where(quantizes, quantized.vectors, z.astype(jnp.float32)),
-                    loss=jnp.where(quantizes, quantized.loss, 0.0),
-                )
-            results.insert(0, quantized)
+            results.insert(0, quantize(self.quantizers[level - 1], z, train, quantizes))
         return tuple(results)
+
+
+def quantize(
+    quantizer: Quantizer,
+    z: Float[Array, "b h w d"],
+    train: bool,
+    quantizes: Bool[Array, ""] | None,
+) -> Quantized:
+    """Quantises latents of a level. See `VQVAE` for `quantizes`."""
+    quantized: Quantized = quantizer(z, train)
+    if quantizes is None:
+        return quantized
+    return replace(
+        quantized,
+        vectors=jnp.where(quantizes, quantized.vectors, z.astype(jnp.float32)),
+        loss=jnp.where(quantizes, quantized.loss, 0.0),
+    )

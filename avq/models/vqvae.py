@@ -13,6 +13,7 @@ from avq.models.attention import Form, Norm
 from avq.models.decoder import Decoder
 from avq.models.encoder import AREN, BaseEncoder, Encoder
 from avq.models.norm import NormKind
+from avq.models.patch import PatchAREN, PatchBase, PatchDecoder, PatchEncoder
 from avq.models.quantizers import CodebookStatistics, EMAQuantizer, Quantized, Quantizer
 from avq.settings import setting
 from avq.typing import Leaf
@@ -48,6 +49,13 @@ class VQVAE(nn.Module):
             `base_filters`.
     """
 
+    architecture: Literal["aren", "patch"] = setting(
+        "aren",
+        "aren: the paper's; patch: convolutions on the grids of the codes alone",
+        choices=("aren", "patch"),
+    )
+    patch: int = setting(4, "patch: side of a code of the finest level, pixels", low=1, high=256)
+    width: int = setting(64, "patch: channels of encoder and decoder", low=1, high=2**16)
     levels: int = setting(2, "code grids, each of half the side of the one before", low=1, high=8)
     base_filters: Sequence[int] = setting(
         (128, 128, 128), "filters of the base encoder: stem, then one a halving", low=1, high=2**16
@@ -97,45 +105,50 @@ class VQVAE(nn.Module):
     axis_name: str | None = None
 
     def setup(self) -> None:
+        quantizers = [self.make_quantizer() for _ in range(self.levels)]
+        common: dict[str, Any] = {
+            "dtype": jnp.dtype(self.dtype),
+            "axis_name": self.axis_name if self.sync_batch_norm else None,
+            "norm_kind": self.norm,
+            "remat": self.remat,
+        }
+        attention: dict[str, Any] = {
+            "attention_dim": self.attention_dim,
+            "attention_form": self.attention_form,
+            "attention_norm": self.attention_norm,
+        }
+        if self.architecture == "patch":
+            self._set_up_patches(quantizers, attention, common)
+        else:
+            self._set_up_arens(quantizers, attention, common)
+
+    def _set_up_patches(
+        self, quantizers: list[Quantizer], attention: dict[str, Any], common: dict[str, Any]
+    ) -> None:
+        size, code_dim = (self.patch, self.width), quantizers[0].code_dim
+        base = PatchBase(*size, self.levels, self.encoder_blocks, **common)
+        arens = [PatchAREN(code_dim, **attention, **common) for _ in quantizers]
+        self.encoder: Any = PatchEncoder(base, arens, quantizers, common["dtype"])
+        self.decoder: Any = PatchDecoder(*size, self.decoder_blocks, **common)
+
+    def _set_up_arens(
+        self, quantizers: list[Quantizer], attention: dict[str, Any], common: dict[str, Any]
+    ) -> None:
         if len(self.decoder_filters) != len(self.base_filters) + 1:
             raise ValueError(
                 f"model.decoder_filters has {len(self.decoder_filters)} entries, must have "
                 f"{len(self.base_filters) + 1}: a stem and one for each halving to the finest grid"
             )
-        dtype = jnp.dtype(self.dtype)
-        norm_axis = self.axis_name if self.sync_batch_norm else None
-        common: dict[str, Any] = {
-            "dtype": dtype,
-            "axis_name": norm_axis,
-            "norm_kind": self.norm,
-        }
-        shape: dict[str, Any] = {
-            "blocks": self.encoder_blocks,
-            "stride_at": self.stride_at,
-            "remat": self.remat,
-        }
-        quantizers = [self.make_quantizer() for _ in range(self.levels)]
+        shape: dict[str, Any] = {"blocks": self.encoder_blocks, "stride_at": self.stride_at}
         width = quantizers[0].code_dim
         base = BaseEncoder(self.base_filters, width, **shape, **common)
         arens = [
-            AREN(
-                (self.aren_filters,) * level,
-                width,
-                attention_dim=self.attention_dim,
-                attention_form=self.attention_form,
-                attention_norm=self.attention_norm,
-                **shape,
-                **common,
-            )
+            AREN((self.aren_filters,) * level, width, **attention, **shape, **common)
             for level in range(1, self.levels + 1)
         ]
-        self.encoder = Encoder(base, arens, quantizers, dtype)
+        self.encoder = Encoder(base, arens, quantizers, common["dtype"])
         self.decoder = Decoder(
-            self.decoder_filters,
-            self.decoder_inputs,
-            self.decoder_blocks,
-            remat=self.remat,
-            **common,
+            self.decoder_filters, self.decoder_inputs, self.decoder_blocks, **common
         )
 
     def __call__(
@@ -154,7 +167,8 @@ class VQVAE(nn.Module):
                 and the quantisation loss is 0; None as for true.
         """
         levels = self.encoder(images, train, quantizes)
-        return Reconstruction(self.decoder([level.vectors for level in levels], train), levels)
+        read = [level.vectors for level in levels[: self.decoded_levels()]]
+        return Reconstruction(self.decoder(read, train), levels)
 
     def update_codebooks(self, statistics: Sequence[CodebookStatistics]) -> None:
         """Updates the collection 'codebook' by the statistics of a step, finest level first."""
@@ -169,7 +183,8 @@ class VQVAE(nn.Module):
         """Images in about [-1, 1] (not clipped) from the codes of `encode`."""
         quantizers = self.encoder.quantizers[: self.decoded_levels()]
         vectors = [q.lookup(c) for q, c in zip(quantizers, codes, strict=True)]
-        return self.decoder(vectors, False)
+        images: Array = self.decoder(vectors, False)
+        return images
 
     def codebooks(self) -> tuple[Float[Array, "_k _d"], ...]:
         """Vectors of each level's codes, finest first."""
@@ -183,12 +198,18 @@ class VQVAE(nn.Module):
 
     def stride(self) -> int:
         """Pixels along the side of a code of the coarsest level; divides the side of an image."""
-        pixels: int = 2 ** (len(self.base_filters) - 1 + self.levels)
+        pixels: int = self._finest_stride() * 2 ** (self.levels - 1)
+        return pixels
+
+    def _finest_stride(self) -> int:
+        if self.architecture == "patch":
+            return self.patch
+        pixels: int = 2 ** len(self.base_filters)
         return pixels
 
     def grids(self, image_size: int) -> tuple[int, ...]:
         """Side of each level's grid of codes for a square image, finest first."""
-        finest = image_size // 2 ** len(self.base_filters)
+        finest = image_size // self._finest_stride()
         return tuple(finest // 2**level for level in range(self.levels))
 
     def codebook_sizes(self) -> tuple[int, ...]:

@@ -7,16 +7,30 @@ this package registers itself by `QUANTIZERS["name"] = ItsClass` before the conf
 """
 
 from avq.models.quantizers.base import CodebookStatistics, Quantized, Quantizer
+from avq.models.quantizers.binary import BSQQuantizer, LFQQuantizer
 from avq.models.quantizers.ema import EMAQuantizer
+from avq.models.quantizers.fsq import FSQQuantizer
 from avq.models.quantizers.gradient import GradientQuantizer
+from avq.models.quantizers.simvq import SimVQQuantizer
 
 __all__ = [
     "QUANTIZERS",
+    "BSQQuantizer",
     "CodebookStatistics",
     "EMAQuantizer",
+    "FSQQuantizer",
     "GradientQuantizer",
+    "LFQQuantizer",
     "Quantized",
     "Quantizer",
+    "SimVQQuantizer",
 ]
 
-QUANTIZERS: dict[str, type[Quantizer]] = {"ema": EMAQuantizer, "gradient": GradientQuantizer}
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    "ema": EMAQuantizer,
+    "gradient": GradientQuantizer,
+    "simvq": SimVQQuantizer,
+    "fsq": FSQQuantizer,
+    "lfq": LFQQuantizer,
+    "bsq": BSQQuantizer,
+}

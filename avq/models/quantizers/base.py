@@ -5,6 +5,7 @@ Source: van den Oord et al. (2017), for the straight-through estimator and the c
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import Literal
 
 import flax.linen as nn
 import flax.struct
@@ -101,7 +102,11 @@ class Quantizer(nn.Module, ABC):
     def count_codes(self, codes: Int[Array, "b h w"], train: bool) -> Float[Array, "k"]:
         """How often each code was chosen; in training over all devices."""
         counts = code_counts(codes.reshape(-1), self.codebook_size)
-        return psum(counts, self.axis_name) if train and not self.is_initializing() else counts
+        return psum(counts, self.mapped_axis(train))
+
+    def mapped_axis(self, train: bool) -> str | None:
+        """`axis_name` where it is bound: in training."""
+        return self.axis_name if train and not self.is_initializing() else None
 
 
 class VectorQuantizer(Quantizer):
@@ -112,6 +117,37 @@ class VectorQuantizer(Quantizer):
     commitment: float = setting(
         0.25, "weight beta of |z - sg(e)|^2, which keeps the encoder near its codes", low=0
     )
+    matching: float = setting(
+        0.0, "weight of the distance of the latents' mean and covariance to 0 and 1", low=0
+    )
+
+    estimator: Literal["straight_through", "rotation"] = setting(
+        "straight_through",
+        "gradient of latents from that of their codes: as it is, or rotated as the code is",
+        choices=("straight_through", "rotation"),
+    )
+    unit_length: bool = setting(
+        False, "whether latents and codes are scaled to length 1 (cosine similarity)"
+    )
+
+    def latents(self, z: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
+        """Latents that are quantised, in float32."""
+        z = z.astype(jnp.float32)
+        return of_unit_length(z) if self.unit_length else z
+
+    def passed(
+        self, z: Float[Array, "b h w d"], vectors: Float[Array, "b h w d"]
+    ) -> Float[Array, "b h w d"]:
+        """Value of `vectors` with the gradient of the chosen estimator to `z`."""
+        through = rotated if self.estimator == "rotation" else straight_through
+        return through(z, vectors)
+
+    def matching_loss(self, z: Float[Array, "b h w d"], train: bool) -> Float[Array, ""]:
+        """Weighted `normal_distance` of the latents; 0 without a weight."""
+        if not self.matching:
+            return jnp.zeros(())
+        rows = z.reshape(-1, self.code_dim)
+        return self.matching * normal_distance(rows, self.mapped_axis(train))
 
     def nearest(
         self, z: Float[Array, "b h w d"]
@@ -136,6 +172,51 @@ def straight_through(
 ) -> Float[Array, "b h w d"]:
     """Value of `vectors`, to the last bit, with the gradient of `z`."""
     return lax.stop_gradient(vectors) + (z - lax.stop_gradient(z))
+
+
+def rotated(
+    z: Float[Array, "b h w d"], vectors: Float[Array, "b h w d"]
+) -> Float[Array, "b h w d"]:
+    """Value of `vectors`, but for rounding, as a rotation and scaling of `z`, through which the
+    gradient passes.
+
+    Reference: Fifty et al. (2024), "Restructuring vector quantization with the rotation trick",
+    section 4.2.
+    """
+    fixed, target = lax.stop_gradient((z, vectors))
+    start, end = of_unit_length(fixed), of_unit_length(target)
+    middle = of_unit_length(start + end)
+    scale = _length(target) / jnp.maximum(_length(fixed), 1e-6)
+    along = jnp.sum(z * middle, axis=-1, keepdims=True) * middle
+    across = jnp.sum(z * start, axis=-1, keepdims=True) * end
+    return scale * (z - 2 * along + 2 * across)
+
+
+def of_unit_length(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """Rows scaled to length 1; rows of zeros stay."""
+    return x * lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-12)
+
+
+def _length(x: Float[Array, "*n d"]) -> Float[Array, "*n 1"]:
+    return jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
+
+
+def normal_distance(z: Float[Array, "n d"], axis_name: str | None = None) -> Float[Array, ""]:
+    """Squared 2-Wasserstein distance, over d, of the normal distribution that has the mean and
+    covariance of the global batch, to the standard one: `|m|^2 + sum (sqrt(l_i) - 1)^2` over the
+    covariance's eigenvalues.
+
+    Codes of latents that fill all their directions evenly are used evenly.
+
+    Reference: Fang et al. (2025), "Enhancing vector quantization with distributional matching",
+    section 3.
+    """
+    n, d = z.shape[0] * axis_size(axis_name), z.shape[1]
+    mean = psum(z.sum(0), axis_name) / n
+    centred = z - mean[None]
+    covariance = psum(centred.T @ centred, axis_name) / n
+    spread = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance), 1e-6))
+    return (jnp.sum(mean**2) + jnp.sum((spread - 1) ** 2)) / d
 
 
 def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:

@@ -11,7 +11,7 @@ from avq.models.quantizers.base import (
     CodebookStatistics,
     Quantized,
     VectorQuantizer,
-    straight_through,
+    of_unit_length,
     uniform_codes,
 )
 
@@ -26,13 +26,14 @@ class GradientQuantizer(VectorQuantizer):
 
     def codebook(self) -> Float[Array, "k d"]:
         """Vectors of all codes."""
-        return self.embedding
+        return of_unit_length(self.embedding) if self.unit_length else self.embedding
 
     def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
         """Quantises in float32; the loss is the commitment and the codebook loss."""
-        z = z.astype(jnp.float32)
+        z = self.latents(z)
         codes, chosen = self.nearest(z)
         loss = self.commitment * jnp.mean((z - lax.stop_gradient(chosen)) ** 2)
+        loss += self.matching_loss(z, train)
         loss += jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
         statistics = CodebookStatistics(self.count_codes(codes, train))
-        return Quantized(straight_through(z, chosen) if train else chosen, codes, loss, statistics)
+        return Quantized(self.passed(z, chosen) if train else chosen, codes, loss, statistics)

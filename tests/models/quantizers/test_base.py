@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from avq.models.quantizers import EMAQuantizer, GradientQuantizer
+from avq.models.quantizers import (
+    BSQQuantizer,
+    EMAQuantizer,
+    FSQQuantizer,
+    GradientQuantizer,
+    SimVQQuantizer,
+)
 from avq.models.quantizers.base import code_counts, sample_rows, uniform_codes
 
 from ..model_helpers import normal, random_variables, sharded
@@ -120,7 +126,9 @@ def test_sampled_rows_are_the_same_on_any_number_of_devices(k, key):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_training_on_several_devices_is_training_on_one(kind, devices, key):
-    fields = {"codebook_decay": 0.5, "revive_below": 0.3} if kind is EMAQuantizer else {}
+    fields = {"matching": 0.1}
+    if kind is EMAQuantizer:
+        fields |= {"codebook_decay": 0.5, "revive_below": 0.3, "fill": "kmeans"}
     alone = tiny(kind, **fields)
     shared = tiny(kind, axis_name="data", **fields)
     variables = random_variables(alone, normal(1, 1, 1, D), False)
@@ -143,13 +151,23 @@ def test_training_on_several_devices_is_training_on_one(kind, devices, key):
         variables = state
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_evaluation_needs_no_mapped_axis(kind):
+@pytest.mark.parametrize(
+    "alone",
+    [
+        tiny(EMAQuantizer, matching=1.0, fill="kmeans"),
+        tiny(GradientQuantizer, matching=1.0),
+        tiny(SimVQQuantizer),
+        FSQQuantizer(fsq_levels=(4,) * D),
+        BSQQuantizer(bits=D),
+    ],
+    ids=lambda quantizer: type(quantizer).__name__,
+)
+def test_evaluation_needs_no_mapped_axis(alone):
     z = normal(2, 2, 3, D)
-    alone = tiny(kind)
     variables = random_variables(alone, z, False)
     expected = alone.apply(variables, z, False)
-    chex.assert_trees_all_equal(tiny(kind, axis_name="data").apply(variables, z, False), expected)
+    shared = alone.clone(axis_name="data")
+    chex.assert_trees_all_equal(shared.apply(variables, z, False), expected)
 
 
 def test_initial_codes_are_uniform_up_to_one_over_the_root_of_their_width(key):

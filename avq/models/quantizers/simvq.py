@@ -1,0 +1,36 @@
+"""Vector quantiser whose codes are one learned linear map of fixed random vectors.
+
+Source: Zhu et al. (2024), "Addressing representation collapse in vector quantized models with one
+linear layer", section 4.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from avq.models.quantizers.gradient import GradientQuantizer
+
+
+class SimVQQuantizer(GradientQuantizer):
+    """Vector quantiser whose whole codebook moves with every gradient: `codes W`, where only the
+    square matrix W is learned.
+    """
+
+    def setup(self) -> None:
+        shape = (self.codebook_size, self.code_dim)
+
+        def fixed() -> Float[Array, "k d"]:
+            deviates: Array = jax.random.normal(self.make_rng("params"), shape)
+            return deviates / math.sqrt(shape[1])
+
+        self.fixed = self.variable("codebook", "embedding", fixed)
+        self.kernel = self.param("kernel", nn.initializers.orthogonal(), (shape[1], shape[1]))
+
+    def codebook(self) -> Float[Array, "k d"]:
+        """Vectors of all codes."""
+        precision = jax.lax.Precision.HIGHEST
+        codes: Array = jnp.matmul(self.fixed.value, self.kernel, precision=precision)
+        return codes
