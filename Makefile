@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: demo test lint format clean
 
 demo: .venv/installed
-	$(BIN)/python -m avq.main --config=configs/ah_vqvae.py:tiny --workdir=$(RUN)
+	$(BIN)/python -m avq.main --config=configs/ah_vqvae_plus.py:tiny --workdir=$(RUN)
 	$(BIN)/avq eval $(RUN) --json $(RUN)/eval.json --report $(RUN)/report.html
 
 test: lint

@@ -1,5 +1,7 @@
 """Behaviour of every quantiser with a table of codes, on one device and on several."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -126,7 +128,7 @@ def test_sampled_rows_are_the_same_on_any_number_of_devices(k, key):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_training_on_several_devices_is_training_on_one(kind, devices, key):
-    fields = {"matching": 0.1}
+    fields: dict[str, Any] = {"matching": 0.1}
     if kind is EMAQuantizer:
         fields |= {"codebook_decay": 0.5, "revive_below": 0.3, "fill": "kmeans"}
     alone = tiny(kind, **fields)

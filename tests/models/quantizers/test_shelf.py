@@ -3,6 +3,7 @@ its formula.
 """
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -68,8 +69,8 @@ def test_vector_of_a_code_has_that_code(quantizer):
 @pytest.mark.parametrize("levels", [2, 3, 8])
 def test_fsq_uses_as_many_values_as_it_is_given(levels):
     z = jnp.linspace(-8, 8, 1001).reshape(1, 1, -1, 1)
-    vectors = FSQQuantizer(fsq_levels=(levels,)).apply({}, z, False).vectors
-    values = np.unique(vectors)
+    result: Any = FSQQuantizer(fsq_levels=(levels,)).apply({}, z, False)
+    values = np.unique(result.vectors)
     assert len(values) == levels
     np.testing.assert_allclose(np.diff(values), 1 / (levels // 2), rtol=1e-6)
 
