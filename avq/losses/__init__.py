@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from avq.errors import InputError
 from avq.losses.adversarial import ADVERSARIAL
+from avq.losses.perceptual import lpips
 from avq.losses.reconstruction import mae_over_var, mse_over_var
 from avq.models.vqvae import Reconstruction
 from avq.settings import MAX_INT32, setting
@@ -24,7 +25,11 @@ __all__ = ["ADVERSARIAL", "TERMS", "Loss", "Term"]
 Term: TypeAlias = Callable[
     [Reconstruction, Float[Array, "b h w 3"], Mapping[str, Any]], Float[Array, ""]
 ]
-TERMS: dict[str, Term] = {"mae_over_var": mae_over_var, "mse_over_var": mse_over_var}
+TERMS: dict[str, Term] = {
+    "mae_over_var": mae_over_var,
+    "mse_over_var": mse_over_var,
+    "lpips": lpips,
+}
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,18 @@ class Loss:
         "weight of each term of the autoencoder's loss; 0, or no weight, leaves it out",
         low=0,
     )
+    lpips_weights: str = setting(
+        "", "file of LPIPS weights, or several joined by commas; for the term lpips", free=True
+    )
     adversarial: str = setting("non_saturating", "adversarial loss", choices=ADVERSARIAL)
     adversarial_weight: float = setting(
         0.065, "weight of the adversarial loss; 0 trains without a discriminator", low=0
     )
     adversarial_start: int = setting(
         0, "step from which the adversarial losses count", low=0, high=MAX_INT32
+    )
+    r1: float = setting(
+        0.0, "weight of the squared gradient of the discriminator's logits on real images", low=0
     )
     quantization_start: int = setting(
         0,

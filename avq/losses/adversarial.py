@@ -5,6 +5,7 @@ it as `loss.adversarial`.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,23 @@ class LeastSquares(AdversarialLoss):
     ) -> Float[Array, ""]:
         """`(real - 1)^2 + fake^2`."""
         return jnp.mean((real_logits - 1) ** 2) + jnp.mean(fake_logits**2)
+
+
+def gradient_penalty(
+    logits: Callable[[Float[Array, "b h w 3"]], Float[Array, "b i j 1"]],
+    images: Float[Array, "b h w 3"],
+) -> Float[Array, ""]:
+    """Half the squared length of the gradient of an image's mean logit, mean over images (R1).
+
+    Reference: Mescheder et al. (2018), "Which training methods for GANs do actually converge?",
+    equation 9.
+
+    Args:
+        logits: of the discriminator.
+        images: real ones.
+    """
+    gradients = jax.grad(lambda x: jnp.sum(jnp.mean(logits(x), axis=(1, 2, 3))))(images)
+    return jnp.mean(jnp.sum(gradients**2, axis=(1, 2, 3))) / 2
 
 
 ADVERSARIAL: dict[str, AdversarialLoss] = {

@@ -6,12 +6,11 @@ import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from avq import tasks
-from avq.config import as_flags
+from avq.config import as_flags, flatten
 from avq.errors import InputError
 
 
@@ -50,7 +49,8 @@ class Job:
         seed: of the run.
         arguments: of training, but for the folder.
         steps, batch_size: of the run.
-        digest: eight letters that change with any setting but the path of the data.
+        digest: eight letters that change with any setting that differs from its default, but for
+            the path of the data.
     """
 
     system: str
@@ -160,8 +160,9 @@ def _lengths(
 
 def _job(system: str, data: str, seed: int, arguments: tuple[str, ...]) -> Job:
     config = load(arguments, system)
-    settings: dict[str, Any] = config.to_dict()
-    settings["data"].pop("path")
+    chosen, defaults = flatten(config.to_dict()), flatten(tasks.defaults(config.task).to_dict())
+    # Without those at their defaults, so that a setting that a later version adds changes nothing.
+    settings = {k: v for k, v in chosen.items() if k != "data.path" and v != defaults.get(k, 0)}
     text = json.dumps(settings, sort_keys=True, default=list)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Job(system, data, seed, arguments, config.train.steps, config.data.batch_size, digest)

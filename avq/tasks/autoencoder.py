@@ -20,6 +20,8 @@ from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
 from avq.evaluate.metrics.code_use import perplexity, usage
 from avq.losses import Loss
+from avq.losses.adversarial import gradient_penalty
+from avq.losses.perceptual import read_lpips
 from avq.models.build import make_autoencoder, make_discriminator, model_kinds, require_multiple
 from avq.models.discriminator import Discriminator
 from avq.pixels import to_float
@@ -193,6 +195,11 @@ class Autoencoder(Task):
             real, mutated = self._logits(own, model_state, targets)
             fake, mutated = self._logits(own, mutated, lax.stop_gradient(images))
             loss, metrics = self.objective.discriminator_loss(real, fake, adversarial_on)
+            if self.objective.loss.r1:
+                metrics["r1"] = gradient_penalty(
+                    lambda x: self._logits(own, model_state, x)[0], targets
+                )
+                loss += adversarial_on * self.objective.loss.r1 * metrics["r1"]
             return loss, (metrics, mutated)
 
         gradients, (metrics, mutated) = jax.grad(loss_of, has_aux=True)(params)
@@ -206,6 +213,12 @@ class Autoencoder(Task):
         variables = {"params": params, **model_state}
         logits, mutated = module.apply(variables, x, train=True, mutable=["batch_stats"])
         return logits, dict(mutated)
+
+    def frozen(self) -> Mapping[str, Any]:
+        loss = self.objective.loss
+        if not loss.terms.get("lpips"):
+            return {}
+        return {"lpips": read_lpips(loss.lpips_weights, self.data.image_size)}
 
     def update_codebooks(
         self,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avq.losses.adversarial import ADVERSARIAL
+from avq.losses.adversarial import ADVERSARIAL, gradient_penalty
 
 KINDS = ("non_saturating", "hinge", "least_squares")
 GENERATOR = {kind: jax.jit(loss.generator) for kind, loss in ADVERSARIAL.items()}
@@ -100,3 +100,15 @@ def test_gradients_are_finite_at_large_logits(kind):
 def test_cross_entropy_of_an_undecided_discriminator_is_the_sum_of_two_log_two():
     loss = DISCRIMINATOR["non_saturating"](logits(0, 0), logits(0, 0))
     chex.assert_trees_all_close(loss, jnp.float32(2 * np.log(2)), rtol=1e-6)
+
+
+def test_gradient_penalty_of_linear_logits_is_half_their_squared_slope():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3, 3)), jnp.float32)
+    slope = np.random.default_rng(1).normal(size=(2, 3, 3)).astype(np.float32)
+
+    def logits(x):  # two patches with opposite halves of the slope, and a bend that cancels
+        along = jnp.einsum("bhwc,hwc->b", x, slope)[:, None, None, None]
+        return jnp.concatenate([2 * along + 1, 0 * along], axis=1)
+
+    expected = np.sum(slope**2) / 2
+    assert float(gradient_penalty(logits, images)) == pytest.approx(expected, rel=1e-5)

@@ -6,12 +6,15 @@ from avq.errors import InputError
 from avq.losses import TERMS, Loss
 from avq.settings import construct, require_valid, settings_of
 
+OTHERS = ("mse_over_var", "lpips")
 PAPER = {
-    "terms": {"mae_over_var": 1.0},
+    "terms": {"mae_over_var": 1.0, **dict.fromkeys(OTHERS, 0.0)},
     "adversarial": "non_saturating",
     "adversarial_weight": 0.065,
     "adversarial_start": 0,
     "quantization_start": 0,
+    "r1": 0.0,
+    "lpips_weights": "",
 }
 
 
@@ -23,7 +26,7 @@ def test_defaults_are_the_papers():
 
 def test_term_registered_later_has_weight_0_until_it_is_chosen(monkeypatch):
     monkeypatch.setitem(TERMS, "other", lambda *_: None)
-    assert Loss().terms == {"mae_over_var": 1.0, "other": 0.0}
+    assert Loss().terms == {"mae_over_var": 1.0, **dict.fromkeys((*OTHERS, "other"), 0.0)}
     assert settings_of(Loss)["terms"].default == Loss().terms
 
 

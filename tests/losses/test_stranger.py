@@ -18,12 +18,11 @@ def total_variation(outputs, targets, frozen):
 
 def test_registered_term_is_part_of_the_loss(monkeypatch):
     monkeypatch.setitem(TERMS, "total_variation", total_variation)
-    section = {
+    section = {name: setting.default for name, setting in settings_of(Loss).items()}
+    section |= {
         "terms": {"mae_over_var": 1.0, "total_variation": 0.1},
         "adversarial": "hinge",
         "adversarial_weight": 0.0,
-        "adversarial_start": 0,
-        "quantization_start": 0,
     }
     require_valid("loss", section, settings_of(Loss))
     objective = Objective(construct(Loss, section))

@@ -3,6 +3,7 @@
 import pytest
 
 from avq.errors import InputError
+from avq.losses import TERMS
 from avq.study import Study
 from avq.study.definition import jobs_of, read_study
 
@@ -47,6 +48,17 @@ def test_digest_changes_with_any_setting_but_the_path_of_the_data():
     elsewhere, _ = jobs_of(study(data={"photographs": "somewhere.zip"}))
     other, _ = jobs_of(study(systems={"AH": [AH, "--config.optim.b1=0.7"], "H": [H]}))
     assert base.digest == elsewhere.digest != other.digest
+
+
+def test_setting_that_a_later_version_adds_changes_no_digest_until_it_is_chosen(monkeypatch):
+    def digests():
+        with_it = [AH, "--config.loss.terms.later=0.5"] if "later" in TERMS else [AH]
+        return [job.digest for job in jobs_of(study(systems={"AH": [AH], "H": with_it}))]
+
+    before, _ = digests()
+    monkeypatch.setitem(TERMS, "later", lambda *_: 0.0)
+    after, chosen = digests()
+    assert before == after != chosen
 
 
 def test_paths_of_data_are_replaced_by_name(tmp_path):

@@ -1,0 +1,39 @@
+"""The term lpips, and the files that it needs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avq.errors import InputError
+from avq.losses.perceptual import lpips, read_lpips
+from avq.models.vqvae import Reconstruction
+
+
+def test_term_is_0_for_equal_images_and_pulls_others_together(weight_file):
+    frozen = {"lpips": read_lpips(str(weight_file("alex")), 32)}
+    rng = np.random.default_rng(0)
+    images, targets = (jnp.asarray(rng.uniform(-1, 1, (2, 32, 32, 3)), jnp.float32) for _ in "12")
+
+    @jax.jit
+    @jax.value_and_grad
+    def term(images):
+        return lpips(Reconstruction(images, ()), targets, frozen)
+
+    distance, gradient = term(images)
+    assert distance > 0.01
+    assert term(images - 0.1 * gradient / jnp.max(jnp.abs(gradient)))[0] < distance
+    assert float(term(targets)[0]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "message"),
+    [
+        ("", 64, "needs --config.loss.lpips_weights=FILE"),
+        ("no.pth", 64, "no.pth cannot be read"),
+        ("{file}", 16, "needs images of 31 pixels, data.image_size is 16"),
+    ],
+)
+def test_missing_files_and_small_images_are_refused(files, size, message, weight_file):
+    with pytest.raises(InputError, match=message):
+        read_lpips(files.format(file=weight_file("alex")), size)
