@@ -52,6 +52,9 @@ class Loss:
     adversarial_weight: float = setting(
         0.065, "weight of the adversarial loss; 0 trains without a discriminator", low=0
     )
+    adversarial_adaptive: bool = setting(
+        False, "whether that weight is times the ratio of the two losses' gradients (VQGAN)"
+    )
     adversarial_start: int = setting(
         0, "step from which the adversarial losses count", low=0, high=MAX_INT32
     )

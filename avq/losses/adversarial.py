@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 
@@ -83,6 +84,29 @@ def gradient_penalty(
     """
     gradients = jax.grad(lambda x: jnp.sum(jnp.mean(logits(x), axis=(1, 2, 3))))(images)
     return jnp.mean(jnp.sum(gradients**2, axis=(1, 2, 3))) / 2
+
+
+def gradient_ratio(
+    reconstruction: Callable[[Float[Array, "b h w 3"]], Float[Array, ""]],
+    adversarial: Callable[[Float[Array, "b h w 3"]], Float[Array, ""]],
+    images: Float[Array, "b h w 3"],
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    """Length of the reconstruction loss's gradient over that of the adversarial loss, at the
+    reconstructions of the global batch, at most 10,000. No gradient passes.
+
+    Reference: Esser et al. (2021), "Taming transformers for high-resolution image synthesis",
+    equation 7, which takes the gradients at the last layer of the decoder.
+
+    Args:
+        reconstruction, adversarial: losses of images.
+        images: reconstructions, this device's part.
+        axis_name: mapped axis over which the batch is split.
+    """
+    images = lax.stop_gradient(images)
+    squares = jnp.stack([jnp.sum(jax.grad(f)(images) ** 2) for f in (reconstruction, adversarial)])
+    lengths = jnp.sqrt(squares if axis_name is None else lax.pmean(squares, axis_name))
+    return lax.stop_gradient(jnp.minimum(lengths[0] / (lengths[1] + 1e-6), 1e4))
 
 
 ADVERSARIAL: dict[str, AdversarialLoss] = {

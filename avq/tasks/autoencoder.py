@@ -85,7 +85,7 @@ class Autoencoder(Task):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.data = construct(Data, config["data"])
-        self.objective = Objective(construct(Loss, config["loss"]))
+        self.objective = Objective(construct(Loss, config["loss"]), parallel.AXIS)
         self.model = make_autoencoder(config["model"], axis_name=parallel.AXIS)
         self.learning_rates = {VQVAE: self.optim.learning_rate}
         self.discriminator: Discriminator | None = None
@@ -166,12 +166,14 @@ class Autoencoder(Task):
                 mutable=["batch_stats", "codebook"],
                 rngs={"codebook": key},
             )
-            fake = None
+            opponent = None
             if self.discriminator is not None:
-                opponent = params[DISCRIMINATOR], model_state[DISCRIMINATOR]
-                fake, _ = self._logits(*opponent, outputs.images)
+
+                def opponent(x: Array) -> Array:
+                    return self._logits(params[DISCRIMINATOR], model_state[DISCRIMINATOR], x)[0]
+
             loss, metrics = self.objective.generator_loss(
-                outputs, targets, fake, adversarial_on, frozen
+                outputs, targets, opponent, adversarial_on, frozen
             )
             return loss, (metrics, dict(mutated), outputs)
 

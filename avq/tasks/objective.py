@@ -1,13 +1,14 @@
 """Generator and discriminator losses."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from avq.losses import ADVERSARIAL, TERMS, Loss
+from avq.losses.adversarial import gradient_ratio
 from avq.models.vqvae import Reconstruction
 
 Metrics = dict[str, Float[Array, ""]]
@@ -20,15 +21,30 @@ class Objective:
 
     Attributes:
         loss: weights and kinds.
+        axis_name: mapped axis over which a batch is split; None for one device.
     """
 
     loss: Loss
+    axis_name: str | None = None
+
+    def reconstruction_loss(
+        self,
+        outputs: Reconstruction,
+        targets: Float[Array, "b h w 3"],
+        frozen: Mapping[str, Any],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Weighted sum of the reconstruction terms; and each by name. Arguments are those of
+        `generator_loss`.
+        """
+        weights = {name: weight for name, weight in self.loss.terms.items() if weight}
+        metrics = {name: TERMS[name](outputs, targets, frozen) for name in weights}
+        return jnp.asarray(sum(weight * metrics[name] for name, weight in weights.items())), metrics
 
     def generator_loss(
         self,
         outputs: Reconstruction,
         targets: Float[Array, "b h w 3"],
-        fake_logits: Float[Array, "b i j 1"] | None,
+        logits: Callable[[Float[Array, "b h w 3"]], Float[Array, "b i j 1"]] | None,
         adversarial_on: Float[Array, ""],
         frozen: Mapping[str, Any],
     ) -> tuple[Float[Array, ""], Metrics]:
@@ -37,21 +53,29 @@ class Objective:
         Args:
             outputs: of the autoencoder for `targets`.
             targets: images in [-1, 1].
-            fake_logits: of the discriminator for `outputs.images`; None without one.
+            logits: of the discriminator for images; None without one.
             adversarial_on: whether the players play against each other, 1 or 0.
             frozen: values that terms read and training does not change.
         """
-        weights = {name: weight for name, weight in self.loss.terms.items() if weight}
-        metrics = {name: TERMS[name](outputs, targets, frozen) for name in weights}
-        reconstruction = jnp.asarray(
-            sum(weight * metrics[name] for name, weight in weights.items())
-        )
+        reconstruction, metrics = self.reconstruction_loss(outputs, targets, frozen)
         quantization = jnp.asarray(sum(level.loss for level in outputs.levels))
         total = reconstruction + quantization
         metrics |= {"reconstruction": reconstruction, "quantization": quantization}
-        if fake_logits is not None:
-            adversarial = ADVERSARIAL[self.loss.adversarial].generator(fake_logits)
-            total += adversarial_on * self.loss.adversarial_weight * adversarial
+        if logits is not None:
+            kind = ADVERSARIAL[self.loss.adversarial]
+            adversarial = kind.generator(logits(outputs.images))
+            weight = self.loss.adversarial_weight * adversarial_on
+            if self.loss.adversarial_adaptive:
+                metrics["adversarial_scale"] = gradient_ratio(
+                    lambda x: self.reconstruction_loss(replace(outputs, images=x), targets, frozen)[
+                        0
+                    ],
+                    lambda x: kind.generator(logits(x)),
+                    outputs.images,
+                    self.axis_name,
+                )
+                weight *= metrics["adversarial_scale"]
+            total += weight * adversarial
             metrics["adversarial"] = adversarial
         return total, metrics | {"loss": total}
 

@@ -11,6 +11,7 @@ PAPER = {
     "terms": {"mae_over_var": 1.0, **dict.fromkeys(OTHERS, 0.0)},
     "adversarial": "non_saturating",
     "adversarial_weight": 0.065,
+    "adversarial_adaptive": False,
     "adversarial_start": 0,
     "quantization_start": 0,
     "r1": 0.0,

@@ -257,6 +257,17 @@ def test_other_adversarial_losses_reach_both_players(kind, images):
     assert means["adversarial"] != nothing
 
 
+def test_adaptive_weight_and_gradient_penalty_are_the_same_on_two_devices(images):
+    task = make_task(PLAIN, {"loss.adversarial_adaptive": True, "loss.r1": 1.0})
+    alone, together = (Stepper(task, devices=n) for n in (1, 2))
+    expected, means = alone(alone.state, images)
+    actual, found = together(alone.state, images)
+    assert means.means["adversarial_scale"] > 0 < means.means["r1"]
+    chex.assert_trees_all_close(found.means, means.means, rtol=1e-3)
+    changes = [change("discriminator", alone.state, after) for after in (expected, actual)]
+    chex.assert_trees_all_close(*changes, rtol=1e-2, atol=1e-4)
+
+
 def test_interval_has_usage_and_perplexity_of_each_level_s_own_codebook(ah):
     counts = {"codes": (np.array([2.0, 2.0, 0.0, 0.0]), np.array([3.0, 0.0]))}
     values = ah.task.interval(counts)

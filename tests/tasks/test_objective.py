@@ -30,7 +30,9 @@ MAE = float(np.mean(np.abs(np.asarray(outputs().images) - np.asarray(TARGETS))))
 @pytest.mark.parametrize(("on", "weight"), [(1.0, 0.1), (0.0, 0.1), (1.0, 3.0)])
 def test_generator_loss_is_error_plus_quantisation_plus_weighted_adversary(on, weight):
     objective = Objective(Loss(adversarial_weight=weight))
-    loss, metrics = objective.generator_loss(outputs(), TARGETS, LOGITS, jnp.float32(on), FROZEN)
+    loss, metrics = objective.generator_loss(
+        outputs(), TARGETS, lambda _: LOGITS, jnp.float32(on), FROZEN
+    )
     adversarial = np.mean(np.log1p(np.exp(-np.asarray(LOGITS))))
     np.testing.assert_allclose(metrics["mae_over_var"], MAE / 0.5, rtol=1e-5)
     np.testing.assert_allclose(metrics["reconstruction"], MAE / 0.5, rtol=1e-5)
@@ -39,6 +41,24 @@ def test_generator_loss_is_error_plus_quantisation_plus_weighted_adversary(on, w
     expected = MAE / 0.5 + 0.75 + on * weight * adversarial
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+def test_adaptive_weight_makes_both_gradients_alike():
+    """At the reconstructions, as those of random linear logits show."""
+    slope = jnp.asarray(np.random.default_rng(3).normal(size=(2, 4, 4, 3)), jnp.float32)
+
+    def logits(x):
+        return jnp.einsum("bhwc,bhwc->b", x, slope)[:, None, None, None]
+
+    loss = Loss(adversarial="hinge", adversarial_weight=0.5, adversarial_adaptive=True)
+    total, metrics = Objective(loss).generator_loss(
+        outputs(), TARGETS, logits, jnp.float32(1), FROZEN
+    )
+    of_error = 1 / 0.5 / TARGETS.size * np.sqrt(TARGETS.size)  # signs, over variance and number
+    scale = of_error / (np.linalg.norm(slope) / 2)
+    np.testing.assert_allclose(metrics["adversarial_scale"], scale, rtol=1e-4)
+    adversarial = -np.mean(np.sum(np.asarray(outputs().images * slope), axis=(1, 2, 3)))
+    np.testing.assert_allclose(total, MAE / 0.5 + 0.75 + 0.5 * scale * adversarial, rtol=1e-4)
 
 
 def test_without_logits_there_is_no_adversarial_loss():
