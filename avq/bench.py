@@ -3,11 +3,11 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +104,8 @@ def environment(config: Any, mesh: Mesh) -> Report:
     return {
         "device": parallel.device_in_words(mesh),
         "devices": mesh.size,
+        "instructions": list(cpu.instructions()),
+        "options": {use: cpu.compiler_options(use) for use in get_args(cpu.Use) if use != "once"},
         "jax": jax.__version__,
         "python": platform.python_version(),
         "batch_size": config.data.batch_size,
@@ -270,6 +272,8 @@ def as_table(report: Report) -> str:
     rows = [
         ("device", report["device"]),
         ("", f"jax {report['jax']}, python {report['python']}"),
+        ("instructions", _instructions(report["instructions"])),
+        *((f"{use} by", _path(options)) for use, options in report["options"].items()),
         ("batch", f"{report['batch_size']} images of {size}x{size}, {report['dtype']}"),
         ("data", report["data"]),
         ("compilation", f"{report['compile_s']:,.1f} s"),
@@ -284,6 +288,15 @@ def as_table(report: Report) -> str:
         ("wait for data", f"{report['data_wait']:.1%} of the time"),
     ]
     return "\n".join(f"{name:<16}{value}" for name, value in rows)
+
+
+def _instructions(names: Sequence[str]) -> str:
+    missing = [name for name in cpu.VECTOR_INSTRUCTIONS if name not in names]
+    return ", ".join(names) + (f"; no {', '.join(missing)}" if missing else "")
+
+
+def _path(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in options.items()) or "XLA's defaults"
 
 
 def _shown(part: Report, name: str) -> str:

@@ -5,6 +5,7 @@ docs/PERFORMANCE.md has the figures, and other options that were tried.
 
 import ctypes
 import platform
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -23,11 +24,16 @@ OPTIONS_OF_INFERENCE = {"xla_cpu_experimental_onednn_custom_call": True}
 # more than it saves.
 OPTIONS_TO_RUN_ONCE = {"xla_backend_optimization_level": 0}
 KNOWN_TO = (0, 13)  # JAX below this version knows the options, which are experimental
+# What decides how fast matrix products are: float32 by the first two, bfloat16 by the others.
+VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 # Parameters of glibc's mallopt, from its malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def compiler_options(use: Literal["training", "inference", "once"] = "training") -> dict[str, Any]:
+Use = Literal["training", "inference", "once"]
+
+
+def compiler_options(use: Use = "training") -> dict[str, Any]:
     """For `jax.jit(..., compiler_options=...)`: options on a CPU, none on other devices.
 
     Args:
@@ -41,6 +47,16 @@ def compiler_options(use: Literal["training", "inference", "once"] = "training")
     if use == "once":
         return dict(OPTIONS_TO_RUN_ONCE)
     return OPTIONS | (OPTIONS_OF_INFERENCE if use == "inference" and not _cached() else {})
+
+
+def instructions() -> tuple[str, ...]:
+    """Those of `VECTOR_INSTRUCTIONS` that this processor has, by the names of Linux; none where it
+    does not say.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    flags = next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])
+    return tuple(name for name in VECTOR_INSTRUCTIONS if name in flags)
 
 
 def _cached() -> bool:

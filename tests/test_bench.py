@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from avq import bench, program, tasks
+from avq import bench, cpu, program, tasks
 from avq.train.loop import optimizers_of
 from avq.train.state import init_state
 
@@ -60,6 +60,8 @@ def test_measures_agree_with_each_other(measured):
     assert 0 < report["peak_share"] < 1
     assert 0 <= report["data_wait"] <= 1
     assert report["compile_s"] > 0
+    assert set(report["instructions"]) <= set(cpu.VECTOR_INSTRUCTIONS)
+    assert report["options"] == {u: cpu.compiler_options(u) for u in ("training", "inference")}
 
 
 def test_peak_of_memory_holds_the_state_at_least(measured, plain):
@@ -72,6 +74,8 @@ def test_peak_of_memory_holds_the_state_at_least(measured, plain):
 def test_table_has_the_numbers_of_the_report_and_every_stage_is_named(measured):
     stages, report = measured
     table = bench.as_table(report)
+    for name in cpu.VECTOR_INSTRUCTIONS:
+        assert name in table
     for milliseconds in (report["train"]["step_ms"], report["encode"]["ms"]):
         assert f"{milliseconds:,.1f} ms" in table
     assert f"{report['train']['images_per_s']:,.1f} images/s" in table

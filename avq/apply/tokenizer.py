@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +20,33 @@ from avq.trained import TrainedModel, load_model
 log = logging.getLogger(__name__)
 
 
-def load(run: str | Path, step: int | None = None) -> "Tokenizer":
+def load(
+    run: str | Path,
+    step: int | None = None,
+    dtype: Literal["float32", "bfloat16"] | None = None,
+) -> "Tokenizer":
     """The model of a training run, from its newest checkpoint or that of `step`.
 
+    Args:
+        run: its folder.
+        step: of a checkpoint.
+        dtype: compute type of convolutions and attention; None for that of training. Another one
+            changes the codes of some places.
+
     Raises:
-        InputError: when the folder holds no run, or no such checkpoint.
+        InputError: when the folder holds no run, or no such checkpoint, and for another dtype.
 
     Example:
         model = avq.load("runs/ah")
         codes = model.encode(images)
         images = model.decode(codes)
     """
-    return Tokenizer(load_model(run, step))
+    trained = load_model(run, step)
+    if dtype is not None:
+        if dtype not in ("float32", "bfloat16"):
+            raise InputError(f"dtype={dtype!r} is not one of float32, bfloat16.")
+        trained.model = trained.model.clone(dtype=dtype)
+    return Tokenizer(trained)
 
 
 class Tokenizer:

@@ -6,13 +6,9 @@ from typing import Any, Literal
 
 import jax
 import optax
-from optax import contrib
 
 from avq.settings import MAX_INT32, setting
-
-# Root mean square of Muon's updates over the learning rate, about Adam's: one learning rate serves
-# both. Source: Liu et al. (2025), "Muon is scalable for LLM training", section 2.2.
-MUON_RMS = 0.2
+from avq.train.muon import scale_by_muon
 
 
 @dataclass(frozen=True)
@@ -88,24 +84,20 @@ def make_schedules(
 
 
 def make_optimizer(optim: Optim, rate: optax.Schedule) -> optax.GradientTransformation:
-    """Adam, AdamW where `weight_decay` is above 0, or Muon (Jordan et al., 2024) for kernels, each
-    a matrix from all inputs of a convolution to its outputs, and Adam with Nesterov's momentum
-    (NAdam) for all other parameters.
+    """Adam, AdamW where `weight_decay` is above 0, or Muon for kernels and Adam with Nesterov's
+    momentum (NAdam) for all other parameters.
 
     Args:
         optim: settings.
         rate: schedule of the learning rate.
     """
     if optim.optimizer == "muon":
-        muon = contrib.muon(
-            1.0,
-            weight_decay=optim.weight_decay,
-            adam_b1=optim.b1,
-            adam_b2=optim.b2,
-            muon_weight_dimension_numbers=_as_matrices,
-            consistent_rms=MUON_RMS,
+        muon = optax.chain(scale_by_muon(), optax.add_decayed_weights(optim.weight_decay))
+        others = optax.scale_by_adam(optim.b1, optim.b2, nesterov=True)
+        return optax.chain(
+            optax.partition({True: muon, False: others}, _kernels),
+            optax.scale_by_learning_rate(rate),
         )
-        return optax.chain(muon, optax.scale_by_schedule(rate))
     if optim.weight_decay:
         return optax.adamw(rate, optim.b1, optim.b2, weight_decay=optim.weight_decay, mask=_kernels)
     return optax.adam(rate, optim.b1, optim.b2)
@@ -114,16 +106,6 @@ def make_optimizer(optim: Optim, rate: optax.Schedule) -> optax.GradientTransfor
 def _kernels(params: Any) -> Any:
     """Whether each parameter is the kernel of a convolution or dense layer."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
-
-def _as_matrices(params: Any) -> Any:
-    """Axes of each kernel, all but the last of which are inputs; None for other parameters."""
-
-    def axes(is_kernel: bool, value: Any) -> contrib.MuonDimensionNumbers | None:
-        inputs = tuple(range(value.ndim - 1))
-        return contrib.MuonDimensionNumbers(inputs, value.ndim - 1) if is_kernel else None
-
-    return jax.tree.map(axes, _kernels(params), params)
 
 
 def learning_rate(schedule: optax.Schedule, opt_state: Any) -> float:

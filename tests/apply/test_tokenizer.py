@@ -130,6 +130,15 @@ def test_floats_without_a_negative_one_are_taken_with_one_warning(run, images, c
     assert close > 0.8
 
 
+def test_bfloat16_keeps_most_codes_and_another_type_is_refused(run, tokenizer, images):
+    narrow = avq.load(run, dtype="bfloat16")
+    same = np.asarray(narrow.encode(images)[0]) == np.asarray(tokenizer.encode(images)[0])
+    assert same.mean() > 0.7
+    assert narrow.trained.model.dtype == "bfloat16"
+    with pytest.raises(InputError, match="'float16' is not one of float32, bfloat16"):
+        avq.load(run, dtype="float16")  # type: ignore[arg-type]
+
+
 def grids(*shapes, value=0):
     return [np.full(shape, value, np.int32) for shape in shapes]
 

@@ -1,14 +1,18 @@
 """Schedules and optimisers."""
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from optax import contrib
 
 from avq.settings import settings_of
+from avq.train.muon import newton_schulz
 from avq.train.optim import Optim, learning_rate, make_optimizer, make_schedules, schedule
 
 
@@ -60,29 +64,55 @@ def test_adam_equals_its_formula_with_the_settings_given():
         assert learning_rate(schedules["only"], state) == pytest.approx(rates[step - 1])
 
 
-def test_muon_orthogonalises_the_updates_of_kernels_alone():
-    """Against numpy's singular vectors: an update's singular values are about alike, its root mean
-    square about 0.2 of the rate. Others take NAdam's first step: both terms of the mean have the
-    gradient's sign, b1 (1 - b1) / (1 - b1^2) + 1 of it.
-    """
+def test_muon_is_that_of_optax_over_several_steps():
+    """`optax.contrib.muon`, whose part for what is no kernel is NAdam."""
     rng = np.random.default_rng(0)
-    shapes = {"conv": {"kernel": (3, 3, 4, 6), "bias": (6,)}, "head": {"embedding": (5, 7)}}
-    draw = partial(
-        jax.tree.map,
-        lambda s: jnp.array(rng.normal(size=s)),
-        is_leaf=lambda s: isinstance(s, tuple),
+    shapes: Any = {
+        "conv": {"kernel": (3, 3, 4, 6), "bias": (6,)},
+        "again": {"kernel": (3, 3, 4, 6)},
+        "wide": {"kernel": (1, 1, 4, 36)},
+        "quantizer": {"embedding": (5, 7)},
+    }
+
+    def draw():
+        return jax.tree.map(
+            lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32),
+            shapes,
+            is_leaf=lambda shape: isinstance(shape, tuple),
+        )
+
+    def axes(path, value):
+        inputs = tuple(range(value.ndim - 1))
+        is_kernel = path[-1].key == "kernel"
+        return contrib.MuonDimensionNumbers(inputs, value.ndim - 1) if is_kernel else None
+
+    theirs = contrib.muon(
+        lambda count: 0.01 * (count + 1),
+        weight_decay=0.1,
+        adam_b1=0.6,
+        adam_b2=0.7,
+        muon_weight_dimension_numbers=partial(jax.tree_util.tree_map_with_path, axes),
+        consistent_rms=0.2,
     )
-    params, gradients = draw(shapes), draw(shapes)
-    optimizer = make_optimizer(Optim(optimizer="muon"), lambda _: 0.01)
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-    for path in (("conv", "bias"), ("head", "embedding")):
-        update, gradient = (tree[path[0]][path[1]] for tree in (updates, gradients))
-        np.testing.assert_allclose(update, -0.01 * (1 / 3 + 1) * np.sign(gradient), rtol=1e-3)
-    update, gradient = (np.reshape(t["conv"]["kernel"], (36, 6)) for t in (updates, gradients))
-    left, _, right = np.linalg.svd(gradient, full_matrices=False)
-    inside = -left.T @ update @ right.T / (0.01 * 0.2 * np.sqrt(36))
-    assert np.abs(inside - np.diag(np.diag(inside))).max() < 1e-4
-    assert 0.6 < np.diag(inside).min() <= np.diag(inside).max() < 1.3
+    settings = Optim(optimizer="muon", b1=0.6, b2=0.7, weight_decay=0.1)
+    ours = make_optimizer(settings, lambda count: 0.01 * (count + 1))
+    params = draw()
+    states = [rule.init(params) for rule in (ours, theirs)]
+    for _ in range(3):
+        gradients = draw()
+        updates, states[0] = jax.jit(ours.update)(gradients, states[0], params)
+        expected, states[1] = jax.jit(theirs.update)(gradients, states[1], params)
+        chex.assert_trees_all_close(updates, expected, rtol=1e-3, atol=1e-6)
+        params = optax.apply_updates(params, updates)
+
+
+def test_newton_schulz_makes_singular_values_alike():
+    x = np.random.default_rng(0).normal(size=(2, 6, 36)).astype(np.float32)
+    for before, after in zip(x, newton_schulz(jnp.asarray(x)), strict=True):
+        left, _, right = np.linalg.svd(before, full_matrices=False)
+        inside = left.T @ after @ right.T
+        assert np.abs(inside - np.diag(np.diag(inside))).max() < 1e-4
+        assert 0.6 < np.diag(inside).min() <= np.diag(inside).max() < 1.3
 
 
 @pytest.mark.parametrize("kind", ["adam", "muon"])
