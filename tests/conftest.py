@@ -85,7 +85,7 @@ def smoke(image_folder) -> list[str]:
 @pytest.fixture(scope="session")
 def plain(smoke) -> list[str]:
     """The same of the plain baseline, compiled sooner: for what does not depend on the system."""
-    return ["--config=configs/vqvae.py:tiny", *smoke[1:]]
+    return ["--config=configs/vqvae.py:tiny", *smoke[1:], "--config.optim.optimizer=adam"]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 def load(
     run: str | Path,
     step: int | None = None,
-    dtype: Literal["float32", "bfloat16"] | None = None,
+    dtype: str | None = None,
 ) -> "Tokenizer":
     """The model of a training run, from its newest checkpoint or that of `step`.
 
     Args:
         run: its folder.
         step: of a checkpoint.
-        dtype: compute type of convolutions and attention; None for that of training. Another one
-            changes the codes of some places.
+        dtype: compute type of convolutions and attention, 'float32' or 'bfloat16'; None for that of
+            training. Another one changes the codes of some places.
 
     Raises:
         InputError: when the folder holds no run, or no such checkpoint, and for another dtype.

@@ -136,7 +136,7 @@ def test_bfloat16_keeps_most_codes_and_another_type_is_refused(run, tokenizer, i
     assert same.mean() > 0.7
     assert narrow.trained.model.dtype == "bfloat16"
     with pytest.raises(InputError, match="'float16' is not one of float32, bfloat16"):
-        avq.load(run, dtype="float16")  # type: ignore[arg-type]
+        avq.load(run, dtype="float16")
 
 
 def grids(*shapes, value=0):

@@ -9,6 +9,7 @@ from avq import bench
 TIMES = {"ms": 2.0, "ms_lower": 1.0, "ms_upper": 3.0, "images_per_s": 4000.0}
 REPORT = {
     **{"device": "cpu: some, 2 cores", "jax": "0.10.0", "python": "3.11.0", "data": "photographs"},
+    **{"instructions": ["avx2"], "options": {"training": {}, "inference": {"option": True}}},
     **{"batch_size": 8, "image_size": 64, "dtype": "float32", "compile_s": 5.0},
     "train": {"step_ms": 20.0, "step_ms_lower": 19.0, "step_ms_upper": 21.0, "images_per_s": 400.0},
     **{"encode": TIMES, "decode": TIMES, "data_wait": 0.25},

@@ -13,6 +13,9 @@ from avq.settings import require_valid, settings_of
 from .model_helpers import normal, random_variables
 
 PAPER = {
+    "architecture": "aren",
+    "patch": 4,
+    "width": 64,
     "levels": 2,
     "codebook_size": 1024,
     "code_dim": 256,
@@ -31,6 +34,14 @@ PAPER = {
     "commitment": 0.25,
     "codebook_decay": 0.99,
     "revive_below": 0.03,
+    "fill": "latents",
+    "matching": 0.0,
+    "estimator": "straight_through",
+    "unit_length": False,
+    "fsq_levels": (8, 6, 5),
+    "bits": 8,
+    "binary_commitment": 0.25,
+    "entropy_weight": 0.1,
     "dtype": "float32",
     "remat": False,
     "sync_batch_norm": True,
@@ -67,7 +78,7 @@ def test_a_name_that_classes_share_means_the_same_in_all_of_them():
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("quantizer", "kmeans", "one of ema, gradient"),
+        ("quantizer", "kmeans", "one of ema, gradient, simvq, fsq, lfq, bsq"),
         ("stride_at", "middle", "one of first, last"),
         ("attention_form", "equation2", "one of algorithm1, equation3"),
         ("attention_norm", "softmax", "one of paper, mean, bias, bias_clip, off"),
@@ -156,4 +167,5 @@ def test_registered_quantiser_is_seen_at_once(monkeypatch):
     require_valid("model", PAPER | {"quantizer": "another"}, settings())
     section = {"quantizer": "another", "codebook_size": 5}
     assert make_autoencoder(section).codebook_sizes() == (5, 5)
-    assert settings()["quantizer"].range() == "one of ema, gradient, another"
+    assert settings()["quantizer"].range() == f"one of {', '.join(QUANTIZERS)}"
+    assert settings()["quantizer"].range().endswith(", another")
