@@ -4,9 +4,9 @@
         [--system NAME ...] [--json FILE]
 
 A study (`avq study`) in the folder, which the same command continues: steps by each system's step
-time on this machine, learning rates that fall to 0 at the end. Seconds are those of training, with
-compilation and without evaluation; `kmeans_psnr` is what k-means of raw patches reaches at the
-system's bits.
+time on this machine, learning rates that fall to 0 at the end. Seconds are those of the steps,
+without compilation, evaluation and saving; `kmeans_psnr` is what k-means of raw patches reaches at
+the system's bits.
 """
 
 from pathlib import Path
