@@ -183,8 +183,9 @@ def quantize(
     quantized: Quantized = quantizer(z, train)
     if quantizes is None:
         return quantized
+    latents = z.astype(jnp.float32) if quantized.latents is None else quantized.latents
     return replace(
         quantized,
-        vectors=jnp.where(quantizes, quantized.vectors, z.astype(jnp.float32)),
+        vectors=jnp.where(quantizes, quantized.vectors, latents),
         loss=jnp.where(quantizes, quantized.loss, 0.0),
     )

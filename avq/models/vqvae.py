@@ -34,10 +34,10 @@ class Reconstruction:
 
 class VQVAE(nn.Module):
     """Attentive VQ-VAE of Rivera and Hoyos (2023), figures 1 to 3; the defaults are the paper's
-    two-level AH-VQVAE.
+    two-level AH-VQVAE. `architecture='patch'` has the same parts, see `avq.models.patch`.
 
-    Level l (1 is the finest) has a grid of `1 / 2**(len(base_filters) - 1 + l)` of the image's
-    side.
+    The finest level has a code for each square of `patch` pixels, or of
+    `2**len(base_filters)` where the architecture is 'aren'; each further level has half the side.
 
     Attributes:
         make_quantizer: class of the quantisers, or a partial of it; called once a level. Their
@@ -45,17 +45,21 @@ class VQVAE(nn.Module):
         axis_name: mapped axis over which batch statistics are averaged in training.
 
     Raises:
-        ValueError: on the first call, unless `decoder_filters` has one entry more than
-            `base_filters`.
+        ValueError: on the first call, for architecture 'aren', unless `decoder_filters` has one
+            entry more than `base_filters`.
     """
 
     architecture: Literal["aren", "patch"] = setting(
         "aren",
-        "aren: the paper's; patch: convolutions on the grids of the codes alone",
+        "aren: the paper's; patch: all convolutions on the grids of the codes",
         choices=("aren", "patch"),
     )
-    patch: int = setting(4, "patch: side of a code of the finest level, pixels", low=1, high=256)
-    width: int = setting(64, "patch: channels of encoder and decoder", low=1, high=2**16)
+    patch: int = setting(
+        4, "side of the finest level's patches, pixels; of architecture patch", low=1, high=256
+    )
+    width: int = setting(
+        64, "channels of encoder and decoder; of architecture patch", low=1, high=2**16
+    )
     levels: int = setting(2, "code grids, each of half the side of the one before", low=1, high=8)
     base_filters: Sequence[int] = setting(
         (128, 128, 128), "filters of the base encoder: stem, then one a halving", low=1, high=2**16

@@ -52,12 +52,15 @@ class Quantized:
         codes: indices `[b, h, w]` of the chosen codes, int32.
         loss: weighted loss of this device's batch that training minimises, a scalar.
         statistics: argument of `Quantizer.update`.
+        latents: what the vectors take the place of, where the quantiser scales or bounds what it
+            is given; None where that is it.
     """
 
     vectors: Leaf
     codes: Leaf
     loss: Leaf
     statistics: CodebookStatistics
+    latents: Leaf | None = None
 
 
 class Quantizer(nn.Module, ABC):

@@ -70,9 +70,8 @@ class LFQQuantizer(Quantizer):
         if self.entropy_weight:
             loss += self.entropy_weight * self._entropy_loss(z, self.mapped_axis(train))
         statistics = CodebookStatistics(self.count_codes(codes, train))
-        return Quantized(
-            straight_through(z, vectors) if train else vectors, codes, loss, statistics
-        )
+        vectors = straight_through(z, vectors) if train else vectors
+        return Quantized(vectors, codes, loss, statistics, z)
 
     def _entropy_loss(self, z: Float[Array, "b h w d"], axis_name: str | None) -> Float[Array, ""]:
         """Mean entropy of a latent's soft choice, over its bits, less that of the mean choice of

@@ -88,7 +88,8 @@ class EMAQuantizer(VectorQuantizer):
             sums = jnp.zeros_like(candidates).at[codes.reshape(-1)].add(latents)
             sums = psum(sums, self.axis_name)
             statistics = replace(statistics, sums=sums, candidates=candidates)
-        return Quantized(self.passed(z, chosen) if train else chosen, codes, loss, statistics)
+        vectors = self.passed(z, chosen) if train else chosen
+        return Quantized(vectors, codes, loss, statistics, z)
 
     def update(self, statistics: CodebookStatistics) -> None:
         """Moves the averages by a batch, replaces dead codes and sets the codes that were chosen or

@@ -58,11 +58,11 @@ class FSQQuantizer(Quantizer):
         half = self._of_channels(self.fsq_levels, z.ndim) // 2
         steps = jnp.round(bounded).astype(jnp.int32) + half
         codes = jnp.sum(steps * self._place_values(z.ndim), axis=-1)
-        vectors = self.lookup(codes)
+        vectors, latents = self.lookup(codes), bounded / half.astype(jnp.float32)
         if train:
-            vectors = straight_through(bounded / half.astype(jnp.float32), vectors)
+            vectors = straight_through(latents, vectors)
         statistics = CodebookStatistics(self.count_codes(codes, train))
-        return Quantized(vectors, codes, jnp.zeros(()), statistics)
+        return Quantized(vectors, codes, jnp.zeros(()), statistics, latents)
 
     def _bounded(self, z: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
         """Latents squeezed into the reach of each channel's values, one apart around 0; even

@@ -36,4 +36,5 @@ class GradientQuantizer(VectorQuantizer):
         loss += self.matching_loss(z, train)
         loss += jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
         statistics = CodebookStatistics(self.count_codes(codes, train))
-        return Quantized(self.passed(z, chosen) if train else chosen, codes, loss, statistics)
+        vectors = self.passed(z, chosen) if train else chosen
+        return Quantized(vectors, codes, loss, statistics, z)

@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from scipy import linalg
 
+from avq.models.encoder import quantize
 from avq.models.quantizers import (
     QUANTIZERS,
     BSQQuantizer,
@@ -64,6 +65,22 @@ def test_vector_of_a_code_has_that_code(quantizer):
     z = jnp.asarray(table[None, None], jnp.float32)
     codes = quantizer.apply({}, z, False).codes
     np.testing.assert_array_equal(codes[0, 0], np.arange(len(table)))
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [TABLE_FREE["fsq"], TABLE_FREE["bsq"], tiny(unit_length=True)],
+    ids=["fsq", "bsq", "unit length"],
+)
+def test_latents_that_pass_before_quantisation_lie_where_the_codes_do(quantizer):
+    z = 5 * normal(2, 3, 4, quantizer.code_dim)
+    variables = random_variables(quantizer, z, False)
+    quantized: Any = quantizer.apply(variables, z, False)
+    apart = np.abs(quantized.latents - quantized.vectors).max()
+    assert apart < 1.5  # z itself is up to 15 away
+    late: Any = quantizer.clone(name=None).bind(variables)
+    passed = quantize(late, z, False, jnp.array(False))
+    chex.assert_trees_all_equal(passed.vectors, quantized.latents)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 8])
