@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -217,10 +218,15 @@ class Autoencoder(Task):
         return logits, dict(mutated)
 
     def frozen(self) -> Mapping[str, Any]:
+        return {} if self._lpips is None else {"lpips": self._lpips}
+
+    @cached_property
+    def _lpips(self) -> Any:
+        """Variables of the network of the term lpips; None where it has no weight."""
         loss = self.objective.loss
         if not loss.terms.get("lpips"):
-            return {}
-        return {"lpips": read_lpips(loss.lpips_weights, self.data.image_size)}
+            return None
+        return read_lpips(loss.lpips_weights, self.data.image_size)
 
     def update_codebooks(
         self,
@@ -239,6 +245,7 @@ class Autoencoder(Task):
         return {**model_state, VQVAE: {**state, **moved}}
 
     def open_data(self, known: Mapping[str, Any] | None) -> ImageData:
+        self.frozen()  # refuses unfit weights before a run's folder is there
         dataset = open_dataset(self.data, known)
         if len(dataset.test) <= SCANNED:
             _require_readable(dataset.test)

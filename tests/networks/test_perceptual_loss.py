@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avq import main
 from avq.errors import InputError
 from avq.losses.perceptual import lpips, read_lpips
 from avq.models.vqvae import Reconstruction
@@ -37,3 +38,11 @@ def test_term_is_0_for_equal_images_and_pulls_others_together(weight_file):
 def test_missing_files_and_small_images_are_refused(files, size, message, weight_file):
     with pytest.raises(InputError, match=message):
         read_lpips(files.format(file=weight_file("alex")), size)
+
+
+def test_unfit_weights_are_refused_before_the_run_has_a_folder(tmp_path, capsys):
+    arguments = ["--config=vqvae:tiny", "--config.loss.terms.lpips=0.1"]
+    files = ["--config.loss.lpips_weights=no.pth", f"--workdir={tmp_path / 'run'}"]
+    assert main.main([*arguments, *files]) == 2
+    assert "no.pth cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
