@@ -53,10 +53,15 @@ def instructions() -> tuple[str, ...]:
     """Those of `VECTOR_INSTRUCTIONS` that this processor has, by the names of Linux; none where it
     does not say.
     """
+    flags = described("flags").split()
+    return tuple(name for name in VECTOR_INSTRUCTIONS if name in flags)
+
+
+def described(field: str) -> str:
+    """What Linux says of the first processor, such as its 'model name'; '' where it does not."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    flags = next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])
-    return tuple(name for name in VECTOR_INSTRUCTIONS if name in flags)
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")
 
 
 def _cached() -> bool:

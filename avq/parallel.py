@@ -4,7 +4,6 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -55,10 +54,8 @@ def device_in_words(mesh: Mesh) -> str:
     count = f"{mesh.size} device{'s' if mesh.size > 1 else ''}"
     if device.platform != "cpu":
         return f"{device.device_kind}, {count}"
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    words = f"cpu: {names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    name = cpu.described("model name") or platform.processor()
+    words = f"cpu: {name}, {os.cpu_count()} cores"
     return words if mesh.size == 1 else f"{words}, {count}"
 
 

@@ -11,8 +11,8 @@ from avq.configs import common
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
-    """A variant: 'tiny', 64 pixels, minutes on two CPU cores; 'small', 128 pixels, an hour there or
-    minutes on a GPU; 'paper', 256 pixels and as many codes as the paper's.
+    """A variant: 'tiny', 64 pixels, minutes on two CPU cores; 'small', 128 pixels, about an hour
+    there; 'paper', 256 pixels and as many codes as the paper's. Only 'tiny' has been trained yet.
     """
     sizes = {"tiny": tiny, "small": small, "paper": paper}
     if variant not in sizes:

@@ -15,16 +15,13 @@ from avq import cpu
 from avq.errors import InputError
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float, to_uint8
+from avq.settings import settings_of
 from avq.trained import TrainedModel, load_model
 
 log = logging.getLogger(__name__)
 
 
-def load(
-    run: str | Path,
-    step: int | None = None,
-    dtype: str | None = None,
-) -> "Tokenizer":
+def load(run: str | Path, step: int | None = None, dtype: str | None = None) -> "Tokenizer":
     """The model of a training run, from its newest checkpoint or that of `step`.
 
     Args:
@@ -43,8 +40,8 @@ def load(
     """
     trained = load_model(run, step)
     if dtype is not None:
-        if dtype not in ("float32", "bfloat16"):
-            raise InputError(f"dtype={dtype!r} is not one of float32, bfloat16.")
+        if problem := settings_of(VQVAE)["dtype"].error(dtype):
+            raise InputError(f"dtype={dtype!r} {problem}.")
         trained.model = trained.model.clone(dtype=dtype)
     return Tokenizer(trained)
 

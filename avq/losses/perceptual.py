@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from avq.errors import InputError
 from avq.models.vqvae import Reconstruction
-from avq.networks.lpips import LPIPS, SMALLEST, Kind, lpips_variables
+from avq.networks.lpips import LPIPS, NETWORKS, SMALLEST, kind_of, lpips_variables
 from avq.networks.weights import Variables, read_weights
 
 
@@ -28,9 +28,8 @@ def lpips(
         frozen: with 'lpips', variables of the network.
     """
     variables = frozen["lpips"]
-    first = variables["params"]["features"]["0"]["kernel"]
-    kind: Kind = "alex" if len(first) == 11 else "vgg"
-    distances: Any = LPIPS(kind).apply(variables, outputs.images.astype(jnp.float32), targets)
+    network = LPIPS(kind_of(variables))
+    distances: Any = network.apply(variables, outputs.images.astype(jnp.float32), targets)
     return jnp.mean(distances)
 
 
@@ -52,7 +51,7 @@ def read_lpips(files: str, image_size: int) -> Variables:
     kind, variables = lpips_variables(read_weights(*map(Path, files.split(","))))
     if image_size < SMALLEST[kind]:
         raise InputError(
-            f"loss.terms.lpips: this network needs images of {SMALLEST[kind]} pixels, "
-            f"data.image_size is {image_size}. Give weights of VGG16, or larger images."
+            f"loss.terms.lpips: {NETWORKS[kind]} needs images of {SMALLEST[kind]} pixels, "
+            f"data.image_size is {image_size}. Give other weights, or larger images."
         )
     return variables

@@ -5,14 +5,13 @@ of a block (two 3x3 convolutions and a 1x1) is the first author's own; the param
 paper's Table 2 follow from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -109,7 +108,7 @@ def conv(
     size: int = 3,
     stride: int = 1,
     dtype: DTypeLike = jnp.float32,
-    kernel_init: Initializer = glorot,
+    kernel_init: Callable[..., Array] = glorot,
     **fields: Any,
 ) -> nn.Conv:
     """Square convolution with the paper's padding (SAME), Glorot-uniform kernel and zero bias."""
@@ -144,7 +143,7 @@ class PreActivation(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     norm_kind: NormKind = "batch"
-    kernel_init: Initializer = glorot
+    kernel_init: Callable[..., Array] = glorot
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:

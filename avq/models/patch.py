@@ -40,12 +40,13 @@ def depth_to_space(x: Float[Array, "b h w f"], side: int) -> Float[Array, "b H W
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * side, w * side, c)
 
 
-def alike(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, side: int = 2) -> Any:
-    """Initial kernel of a convolution before `depth_to_space`: the same filter for every pixel of a
-    square, so that flat areas begin flat.
+def icnr(
+    key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "h w c f"]:
+    """Initial kernel (ICNR) of a convolution before `depth_to_space` by 2: the same filter for all
+    four pixels of a square, so that flat areas begin flat.
     """
-    filters = shape[-1] // (side * side)
-    return jnp.tile(glorot(key, (*shape[:-1], filters), dtype), side * side)
+    return jnp.tile(glorot(key, (*shape[:-1], shape[-1] // 4), dtype), 4)
 
 
 class Residual(nn.Module):
@@ -69,38 +70,32 @@ class Residual(nn.Module):
 
 
 class UpPatches(nn.Module):
-    """3x3 convolution whose channels become squares of `side` by `side` pixels.
+    """3x3 convolution whose channels become squares of 2x2 pixels.
 
     Attributes:
         features: channels of the output.
-        side: of the squares.
     """
 
     features: int
-    side: int = 2
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W f"]:
-        init = partial(alike, side=self.side)
-        filters = self.features * self.side**2
-        h = conv(filters, dtype=self.dtype, kernel_init=init, name="conv")(x)
-        return depth_to_space(h, self.side)
+        h = conv(4 * self.features, dtype=self.dtype, kernel_init=icnr, name="conv")(x)
+        return depth_to_space(h, 2)
 
 
 class PatchAREN(nn.Module):
-    """Attentive residual encoder of one level, on its grid: residual blocks, pixel attention, norm
+    """Attentive residual encoder of one level, on its grid: a residual block, pixel attention, norm
     and 1x1 convolution.
 
     Attributes:
         features: channels of the output.
-        blocks: residual blocks.
         attention_norm: see `PixelAttention`, or 'off'.
         remat: see `maybe_remat`.
     """
 
     features: int
-    blocks: int = 1
     attention_dim: int = 128
     attention_form: Form = "algorithm1"
     attention_norm: Norm | Literal["off"] = "bias_clip"
@@ -116,8 +111,7 @@ class PatchAREN(nn.Module):
             "axis_name": self.axis_name,
             "norm_kind": self.norm_kind,
         }
-        for index in range(self.blocks):
-            x = maybe_remat(Residual, self.remat)(**common, name=f"Residual_{index}")(x, train)
+        x = maybe_remat(Residual, self.remat)(**common, name="Residual_0")(x, train)
         if self.attention_norm != "off":
             x = PixelAttention(
                 self.attention_dim,

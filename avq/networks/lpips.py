@@ -138,6 +138,12 @@ def lpips_variables(weights: Weights) -> tuple[Kind, Variables]:
     return kind, variables_from(renamed, LPIPS(kind), image, image, network=network)
 
 
+def kind_of(variables: Variables) -> Kind:
+    """Kind of `LPIPS` that variables are of."""
+    first = variables["params"]["features"]["0"]["kernel"]
+    return "alex" if first.shape[0] == STAGES["alex"][0].convolutions[0].kernel else "vgg"
+
+
 def _name(name: str) -> str:
     """The name in `LPIPS` of a tensor of torchvision ('features.0.weight'), of the heads' file
     ('lin0.model.1.weight') or of the package `lpips` ('net.slice1.0.weight').

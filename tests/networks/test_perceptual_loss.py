@@ -32,7 +32,7 @@ def test_term_is_0_for_equal_images_and_pulls_others_together(weight_file):
     [
         ("", 64, "needs --config.loss.lpips_weights=FILE"),
         ("no.pth", 64, "no.pth cannot be read"),
-        ("{file}", 16, "needs images of 31 pixels, data.image_size is 16"),
+        ("{file}", 16, "AlexNet needs images of 31 pixels, data.image_size is 16"),
     ],
 )
 def test_missing_files_and_small_images_are_refused(files, size, message, weight_file):

@@ -123,7 +123,6 @@ class VectorQuantizer(Quantizer):
     matching: float = setting(
         0.0, "weight of the distance of the latents' mean and covariance to 0 and 1", low=0
     )
-
     estimator: Literal["straight_through", "rotation"] = setting(
         "straight_through",
         "gradient of latents from that of their codes: as it is, or rotated as the code is",
@@ -135,8 +134,11 @@ class VectorQuantizer(Quantizer):
 
     def latents(self, z: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
         """Latents that are quantised, in float32."""
-        z = z.astype(jnp.float32)
-        return of_unit_length(z) if self.unit_length else z
+        return self.scaled(z.astype(jnp.float32))
+
+    def scaled(self, rows: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        """Latents or codes of length 1 where `unit_length` asks for it."""
+        return of_unit_length(rows) if self.unit_length else rows
 
     def passed(
         self, z: Float[Array, "b h w d"], vectors: Float[Array, "b h w d"]

@@ -15,6 +15,7 @@ from avq.models.quantizers.base import (
     Quantized,
     Quantizer,
     axis_size,
+    of_unit_length,
     psum,
     straight_through,
 )
@@ -96,7 +97,7 @@ class BSQQuantizer(LFQQuantizer):
 
     def latents(self, z: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
         """Latents scaled to length 1."""
-        return z * jax.lax.rsqrt(jnp.sum(z * z, axis=-1, keepdims=True) + 1e-12)
+        return of_unit_length(z)
 
 
 def binary_entropy(p: Float[Array, "..."]) -> Float[Array, "..."]:

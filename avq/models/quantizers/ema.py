@@ -17,7 +17,6 @@ from avq.models.quantizers.base import (
     VectorQuantizer,
     axis_size,
     code_counts,
-    of_unit_length,
     psum,
     sample_rows,
     uniform_codes,
@@ -37,8 +36,8 @@ class EMAQuantizer(VectorQuantizer):
     how often each code is chosen and of the sum of the latents that chose it.
 
     `update` moves the averages once a step. The first training batch fills the codebook, see
-    `fill`; a code whose average use falls under `revive_below` times the mean is
-    replaced by a latent of the batch.
+    `fill`; a code whose average use falls under `revive_below` times the mean is replaced by a
+    latent of the batch.
     """
 
     codebook_decay: float = setting(0.99, "decay of the codebook's moving averages", low=0, high=1)
@@ -109,9 +108,7 @@ class EMAQuantizer(VectorQuantizer):
         smoothed = (counts + EPSILON) / (total + self.codebook_size * EPSILON) * total
         self.counts.value, self.sums.value = counts, sums
         moved = (statistics.counts > 0) | dead
-        means = sums / smoothed[:, None]
-        if self.unit_length:
-            means = of_unit_length(means)
+        means = self.scaled(sums / smoothed[:, None])
         self.table.value = jnp.where(moved[:, None], means, self.table.value)
 
     def _fill_if_empty(
@@ -122,7 +119,7 @@ class EMAQuantizer(VectorQuantizer):
         if self.fill == "kmeans":
             centres = partial(kmeans, latents, axis_name=self.axis_name)
             candidates = lax.cond(empty, centres, lambda start: start, candidates)
-        self.table.value = jnp.where(empty, candidates, self.table.value)
+        self.table.value = jnp.where(empty, self.scaled(candidates), self.table.value)
         self.counts.value = jnp.where(empty, fresh, self.counts.value)
         self.sums.value = jnp.where(empty, candidates * fresh, self.sums.value)
 

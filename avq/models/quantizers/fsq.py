@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from avq.errors import InputError
 from avq.models.quantizers.base import (
     CodebookStatistics,
     Quantized,
@@ -19,17 +20,29 @@ from avq.models.quantizers.base import (
 )
 from avq.settings import setting
 
+MOST = 2**24  # codes
 EDGE = 1e-3  # share by which the outermost values lie within reach of tanh
 
 
 class FSQQuantizer(Quantizer):
     """Rounds each channel to one of `fsq_levels` evenly spaced values in about [-1, 1]. A code
     numbers the combinations, the first channel's value running fastest.
+
+    Raises:
+        InputError: for more than 2**24 combinations.
     """
 
     fsq_levels: Sequence[int] = setting(
         (8, 6, 5), "fsq: values of each channel; their product is the codebook's size", low=2
     )
+
+    def __post_init__(self) -> None:
+        if math.prod(self.fsq_levels) > MOST:
+            raise InputError(
+                f"model.fsq_levels={tuple(self.fsq_levels)} has {math.prod(self.fsq_levels):,} "
+                f"combinations, more than {MOST:,}. Give fewer or smaller entries."
+            )
+        super().__post_init__()
 
     @property
     def codebook_size(self) -> int:

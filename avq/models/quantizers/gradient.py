@@ -11,7 +11,6 @@ from avq.models.quantizers.base import (
     CodebookStatistics,
     Quantized,
     VectorQuantizer,
-    of_unit_length,
     uniform_codes,
 )
 
@@ -26,7 +25,7 @@ class GradientQuantizer(VectorQuantizer):
 
     def codebook(self) -> Float[Array, "k d"]:
         """Vectors of all codes."""
-        return of_unit_length(self.embedding) if self.unit_length else self.embedding
+        return self.scaled(self.embedding)
 
     def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
         """Quantises in float32; the loss is the commitment and the codebook loss."""

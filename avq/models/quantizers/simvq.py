@@ -32,5 +32,4 @@ class SimVQQuantizer(GradientQuantizer):
     def codebook(self) -> Float[Array, "k d"]:
         """Vectors of all codes."""
         precision = jax.lax.Precision.HIGHEST
-        codes: Array = jnp.matmul(self.fixed.value, self.kernel, precision=precision)
-        return codes
+        return self.scaled(jnp.matmul(self.fixed.value, self.kernel, precision=precision))

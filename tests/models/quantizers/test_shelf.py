@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from scipy import linalg
 
+from avq.errors import InputError
 from avq.models.encoder import quantize
 from avq.models.quantizers import (
     QUANTIZERS,
@@ -172,7 +173,7 @@ def test_rotation_gives_the_values_of_straight_through(kind, key):
     chex.assert_trees_all_close(results[0].vectors, results[1].vectors, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["ema", "gradient"])
+@pytest.mark.parametrize("kind", ["ema", "gradient", "simvq"])
 def test_codes_of_unit_length_are_those_of_the_greatest_cosine(kind, key):
     quantizer, z = tiny(QUANTIZERS[kind], unit_length=True), 3 * normal(2, 2, 3, D)
     variables = random_variables(quantizer, z, False)
@@ -180,13 +181,27 @@ def test_codes_of_unit_length_are_those_of_the_greatest_cosine(kind, key):
         table = variables["codebook"]["embedding"]
         table = table / jnp.linalg.norm(table, axis=1, keepdims=True)
         variables["codebook"]["embedding"] = table
-    else:
+    elif kind == "gradient":
         table = variables["params"]["embedding"]
+    else:
+        table = variables["codebook"]["embedding"] @ variables["params"]["kernel"]
     result, after = train(quantizer, variables, z, key)
     cosines = np.reshape(z, (-1, D)) @ np.asarray(table / jnp.linalg.norm(table, axis=1)[:, None]).T
     np.testing.assert_array_equal(np.ravel(result.codes), cosines.argmax(1))
     codebook = quantizer.apply(after, method="codebook")
     chex.assert_trees_all_close(jnp.linalg.norm(codebook, axis=1), jnp.ones(K), rtol=1e-5)
+
+
+def test_codes_that_kmeans_fills_are_of_unit_length_from_the_first_batch_on(key):
+    quantizer, z = tiny(unit_length=True, fill="kmeans"), 3 * normal(2, 2, 6, D)
+    result, _ = train(quantizer, quantizer.init(key, z, False), z, key)
+    lengths = jnp.linalg.norm(result.vectors, axis=-1)
+    chex.assert_trees_all_close(lengths, jnp.ones_like(lengths), rtol=1e-5)
+
+
+def test_more_combinations_than_a_codebook_may_have_are_refused():
+    with pytest.raises(InputError, match="has 68,719,476,736 combinations, more than 16,777,216"):
+        FSQQuantizer(fsq_levels=(8,) * 12)
 
 
 def test_distance_to_the_standard_normal_is_the_matrix_formula():
