@@ -13,6 +13,7 @@ STUDY = Study(
         "Adam": [PLUS, "--config.optim.optimizer=adam", "--config.optim.learning_rate=2e-3"],
         "finest level decoded": [PLUS, "--config.model.decoder_inputs=finest"],
         "no attention": [PLUS, "--config.model.attention_norm=off"],
+        "matching 0.02": [PLUS, "--config.model.matching=0.02"],
         "matching 0.1": [PLUS, "--config.model.matching=0.1"],
         "unit length": [PLUS, "--config.model.unit_length=True"],
         "rotation": [PLUS, "--config.model.estimator=rotation"],
