@@ -34,6 +34,7 @@ PAPER = {
     "commitment": 0.25,
     "codebook_decay": 0.99,
     "revive_below": 0.03,
+    "revive_by": "latents",
     "fill": "latents",
     "matching": 0.0,
     "estimator": "straight_through",
@@ -42,6 +43,7 @@ PAPER = {
     "bits": 8,
     "binary_commitment": 0.25,
     "entropy_weight": 0.1,
+    "parts": 2,
     "dtype": "float32",
     "remat": False,
     "sync_batch_norm": True,
@@ -78,7 +80,11 @@ def test_a_name_that_classes_share_means_the_same_in_all_of_them():
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("quantizer", "kmeans", "one of ema, gradient, simvq, fsq, lfq, bsq"),
+        (
+            "quantizer",
+            "kmeans",
+            "one of ema, gradient, diveq, simvq, residual, product, fsq, lfq, bsq",
+        ),
         ("stride_at", "middle", "one of first, last"),
         ("attention_form", "equation2", "one of algorithm1, equation3"),
         ("attention_norm", "softmax", "one of paper, mean, bias, bias_clip, off"),

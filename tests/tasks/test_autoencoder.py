@@ -234,10 +234,9 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(images, pla
     chex.assert_trees_all_close(error, exact, rtol=0.05)
 
 
-def test_gradient_codebook_moves_only_by_gradient(images):
+def test_gradient_codebook_moves_by_gradient(images):
     steps = Stepper(make_task(PLAIN, {"model.quantizer": "gradient"}))
     after, _ = steps(steps.state, images)
-    assert "codebook" not in after.players["vqvae"].model_state
     before, now = (
         s.players["vqvae"].params["encoder"]["quantizers_0"]["embedding"]
         for s in (steps.state, after)

@@ -8,6 +8,8 @@ this package registers itself by `QUANTIZERS["name"] = ItsClass` before the conf
 
 from avq.models.quantizers.base import CodebookStatistics, Quantized, Quantizer
 from avq.models.quantizers.binary import BSQQuantizer, LFQQuantizer
+from avq.models.quantizers.compound import ProductQuantizer, ResidualQuantizer
+from avq.models.quantizers.diveq import DiVeQQuantizer
 from avq.models.quantizers.ema import EMAQuantizer
 from avq.models.quantizers.fsq import FSQQuantizer
 from avq.models.quantizers.gradient import GradientQuantizer
@@ -17,19 +19,25 @@ __all__ = [
     "QUANTIZERS",
     "BSQQuantizer",
     "CodebookStatistics",
+    "DiVeQQuantizer",
     "EMAQuantizer",
     "FSQQuantizer",
     "GradientQuantizer",
     "LFQQuantizer",
+    "ProductQuantizer",
     "Quantized",
     "Quantizer",
+    "ResidualQuantizer",
     "SimVQQuantizer",
 ]
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
     "ema": EMAQuantizer,
     "gradient": GradientQuantizer,
+    "diveq": DiVeQQuantizer,
     "simvq": SimVQQuantizer,
+    "residual": ResidualQuantizer,
+    "product": ProductQuantizer,
     "fsq": FSQQuantizer,
     "lfq": LFQQuantizer,
     "bsq": BSQQuantizer,

@@ -28,18 +28,22 @@ class CodebookStatistics:
         counts: how often each code `[k]` was chosen, float32.
         sums: sum of the latents `[k, d]` that chose each code; None where `update` needs none.
         candidates: random latents `[k, d]` to replace dead codes; None as above.
+        parts: of each codebook, where a code is made of several.
     """
 
     counts: Leaf
     sums: Leaf | None = None
     candidates: Leaf | None = None
+    parts: "tuple[CodebookStatistics, ...]" = ()
 
     def in_turns(self, turn: int | Int[Array, ""], turns: int) -> "CodebookStatistics":
         """Keeps the candidates of codes k with `k % turns == turn`; zeroes the others."""
-        if self.candidates is None:
-            return self
-        kept = jnp.arange(len(self.candidates)) % turns == turn
-        return replace(self, candidates=jnp.where(kept[:, None], self.candidates, 0.0))
+        candidates = self.candidates
+        if candidates is not None:
+            kept = jnp.arange(len(candidates)) % turns == turn
+            candidates = jnp.where(kept[:, None], candidates, 0.0)
+        parts = tuple(part.in_turns(turn, turns) for part in self.parts)
+        return replace(self, candidates=candidates, parts=parts)
 
 
 @flax.struct.dataclass
@@ -147,6 +151,21 @@ class VectorQuantizer(Quantizer):
         through = rotated if self.estimator == "rotation" else straight_through
         return through(z, vectors)
 
+    def quantize(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
+        """Quantises `latents` by `codebook`; statistics are the counts alone."""
+        codes, chosen = self.nearest(z)
+        loss = self.loss(z, chosen, train)
+        statistics = CodebookStatistics(self.count_codes(codes, train))
+        vectors = self.passed(z, chosen) if train else chosen
+        return Quantized(vectors, codes, loss, statistics, z)
+
+    def loss(
+        self, z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"], train: bool
+    ) -> Float[Array, ""]:
+        """Weighted commitment and matching loss of latents and the codes that they chose."""
+        commitment = self.commitment * jnp.mean((z - lax.stop_gradient(chosen)) ** 2)
+        return commitment + self.matching_loss(z, train)
+
     def matching_loss(self, z: Float[Array, "b h w d"], train: bool) -> Float[Array, ""]:
         """Weighted `normal_distance` of the latents; 0 without a weight."""
         if not self.matching:
@@ -170,6 +189,13 @@ def uniform_codes(key: Array, shape: tuple[int, int]) -> Float[Array, "k d"]:
         1 / 3, "fan_in", "uniform", in_axis=1, out_axis=0
     )
     return initializer(key, shape, jnp.float32)
+
+
+def codebook_loss(z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"]) -> Float[Array, ""]:
+    """`|sg(z) - e|^2`, mean over channels, which draws codes to the latents that chose them; van
+    den Oord et al. (2017), equation 3.
+    """
+    return jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
 
 
 def straight_through(

@@ -3,6 +3,9 @@
 Source: van den Oord et al. (2017), equation 3.
 """
 
+from dataclasses import replace
+
+import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -10,30 +13,61 @@ from jaxtyping import Array, Float
 from avq.models.quantizers.base import (
     CodebookStatistics,
     Quantized,
-    VectorQuantizer,
+    codebook_loss,
     uniform_codes,
 )
+from avq.models.quantizers.filled import FilledQuantizer
 
 
-class GradientQuantizer(VectorQuantizer):
-    """Vector quantiser whose codebook is a parameter, drawn to the latents by the codebook loss
-    `|sg(z) - e|^2`. Dead codes are not replaced.
+class GradientQuantizer(FilledQuantizer):
+    """Vector quantiser whose codebook is drawn to the latents by the codebook loss.
+
+    A code is the sum of where it started, which is state and moves when a batch fills the codebook
+    or the code is replaced, and of the parameter 'embedding', which gradients move.
     """
 
     def setup(self) -> None:
-        self.embedding = self.param("embedding", uniform_codes, (self.codebook_size, self.code_dim))
+        shape = (self.codebook_size, self.code_dim)
+        self.start = self.variable(
+            "codebook", "start", lambda: uniform_codes(self.make_rng("params"), shape)
+        )
+        self.use = self.variable("codebook", "use", jnp.zeros, shape[:1], jnp.float32)
+        self.embedding = self.param("embedding", nn.initializers.zeros, shape)
 
     def codebook(self) -> Float[Array, "k d"]:
         """Vectors of all codes."""
-        return self.scaled(self.embedding)
+        return self.scaled(self.start.value + self.embedding)
 
     def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
-        """Quantises in float32; the loss is the commitment and the codebook loss."""
+        """Quantises in float32. Training fills an empty codebook and draws from the rng stream
+        'codebook'.
+        """
         z = self.latents(z)
-        codes, chosen = self.nearest(z)
-        loss = self.commitment * jnp.mean((z - lax.stop_gradient(chosen)) ** 2)
-        loss += self.matching_loss(z, train)
-        loss += jnp.mean((lax.stop_gradient(z) - chosen) ** 2)
-        statistics = CodebookStatistics(self.count_codes(codes, train))
-        vectors = self.passed(z, chosen) if train else chosen
-        return Quantized(vectors, codes, loss, statistics, z)
+        if not self.learns(train):
+            return self.quantize(z, train)
+        latents = lax.stop_gradient(z.reshape(-1, self.code_dim))
+        candidates = self.candidates(latents)
+        empty = self.use.value.sum() == 0
+        codes = self.first_codes(latents, candidates, empty)
+        self.start.value = jnp.where(empty, self._starting(codes), self.start.value)
+        fresh = self.fresh_use(latents)
+        self.use.value = jnp.where(empty, fresh, self.use.value)
+        result = self.quantize(z, train)
+        return replace(result, statistics=replace(result.statistics, candidates=candidates))
+
+    def loss(
+        self, z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"], train: bool
+    ) -> Float[Array, ""]:
+        """Commitment, matching and codebook loss."""
+        return super().loss(z, chosen, train) + codebook_loss(z, chosen)
+
+    def update(self, statistics: CodebookStatistics) -> None:
+        """Moves the average use by a batch and replaces dead codes."""
+        keep = self.codebook_decay
+        use = keep * self.use.value + (1 - keep) * statistics.counts
+        dead, vectors, self.use.value = self.revived(use, self.codebook(), statistics)
+        self.start.value = jnp.where(dead[:, None], self._starting(vectors), self.start.value)
+
+    def _starting(self, codes: Float[Array, "k d"]) -> Array:
+        """Starts from which the codebook has these codes now."""
+        return codes - lax.stop_gradient(self.embedding)

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from avq.models.quantizers.gradient import GradientQuantizer
+from avq.models.quantizers.base import Quantized, VectorQuantizer, codebook_loss
 
 
-class SimVQQuantizer(GradientQuantizer):
+class SimVQQuantizer(VectorQuantizer):
     """Vector quantiser whose whole codebook moves with every gradient: `codes W`, where only the
     square matrix W is learned.
     """
@@ -33,3 +33,13 @@ class SimVQQuantizer(GradientQuantizer):
         """Vectors of all codes."""
         precision = jax.lax.Precision.HIGHEST
         return self.scaled(jnp.matmul(self.fixed.value, self.kernel, precision=precision))
+
+    def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
+        """Quantises in float32."""
+        return self.quantize(self.latents(z), train)
+
+    def loss(
+        self, z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"], train: bool
+    ) -> Float[Array, ""]:
+        """Commitment, matching and codebook loss."""
+        return super().loss(z, chosen, train) + codebook_loss(z, chosen)

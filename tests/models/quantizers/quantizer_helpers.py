@@ -33,7 +33,11 @@ train = jax.jit(train_and_update, static_argnums=0)
 
 
 def table_of(variables):
-    return jax.tree.leaves({k: v["embedding"] for k, v in variables.items()})[0]
+    """Codes of an EMA quantiser, or those of one whose parameters are added to where they began."""
+    state = variables["codebook"]
+    if "embedding" in state:
+        return state["embedding"]
+    return state["start"] + variables["params"]["embedding"]
 
 
 def as_float32(tree):

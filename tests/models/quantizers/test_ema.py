@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avq.models.quantizers.ema import EPSILON, FRESH_USE, EMAQuantizer
+from avq.models.quantizers.ema import EPSILON, EMAQuantizer
+from avq.models.quantizers.filled import FRESH_USE
 
 from ..model_helpers import normal, random_variables
 from .quantizer_helpers import (

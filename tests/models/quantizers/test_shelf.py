@@ -24,10 +24,10 @@ from avq.models.quantizers import (
     SimVQQuantizer,
 )
 from avq.models.quantizers.base import normal_distance, rotated
-from avq.models.quantizers.ema import KMEANS_ITERATIONS, kmeans
+from avq.models.quantizers.filled import KMEANS_ITERATIONS, kmeans
 
 from ..model_helpers import normal, random_variables, sharded
-from .quantizer_helpers import D, K, nearest_by_brute_force, tiny, train
+from .quantizer_helpers import D, K, nearest_by_brute_force, table_of, tiny, train
 
 TABLE_FREE = {
     "fsq": FSQQuantizer(fsq_levels=(4, 3, 5)),
@@ -37,7 +37,7 @@ TABLE_FREE = {
 
 
 def test_every_quantiser_is_on_the_shelf_once():
-    assert len(set(QUANTIZERS.values())) == len(QUANTIZERS) == 6
+    assert len(set(QUANTIZERS.values())) == len(QUANTIZERS) == 9
 
 
 @pytest.mark.parametrize("quantizer", TABLE_FREE.values(), ids=TABLE_FREE)
@@ -177,14 +177,13 @@ def test_rotation_gives_the_values_of_straight_through(kind, key):
 def test_codes_of_unit_length_are_those_of_the_greatest_cosine(kind, key):
     quantizer, z = tiny(QUANTIZERS[kind], unit_length=True), 3 * normal(2, 2, 3, D)
     variables = random_variables(quantizer, z, False)
+    if kind == "simvq":
+        table = variables["codebook"]["embedding"] @ variables["params"]["kernel"]
+    else:
+        table = table_of(variables)
     if kind == "ema":
-        table = variables["codebook"]["embedding"]
         table = table / jnp.linalg.norm(table, axis=1, keepdims=True)
         variables["codebook"]["embedding"] = table
-    elif kind == "gradient":
-        table = variables["params"]["embedding"]
-    else:
-        table = variables["codebook"]["embedding"] @ variables["params"]["kernel"]
     result, after = train(quantizer, variables, z, key)
     cosines = np.reshape(z, (-1, D)) @ np.asarray(table / jnp.linalg.norm(table, axis=1)[:, None]).T
     np.testing.assert_array_equal(np.ravel(result.codes), cosines.argmax(1))
