@@ -99,8 +99,8 @@ class Quantizer(nn.Module, ABC):
     def codebook(self) -> Float[Array, "k d"]:
         """Vectors of all codes."""
 
-    def lookup(self, codes: Int[Array, "b h w"]) -> Float[Array, "b h w d"]:
-        """Vectors of a grid of codes."""
+    def lookup(self, codes: Int[Array, "*n"]) -> Float[Array, "*n d"]:
+        """Vectors of codes."""
         return self.codebook()[codes]
 
     def update(self, statistics: CodebookStatistics) -> None:

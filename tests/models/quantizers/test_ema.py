@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avq.models.quantizers.ema import EPSILON, EMAQuantizer
-from avq.models.quantizers.filled import FRESH_USE
+from avq.models.quantizers.filled import FRESH_USE, SPLIT
 
 from ..model_helpers import normal, random_variables
 from .quantizer_helpers import (
@@ -123,6 +123,40 @@ def test_dead_code_is_revived_from_the_batch_and_live_codes_are_not_touched(key)
     chex.assert_trees_all_close(state["counts"][5], jnp.float32(fresh), rtol=1e-6)
     expected = np.float32(fresh) * np.asarray(state["embedding"][5])
     chex.assert_trees_all_close(state["sums"][5], expected, rtol=1e-3)
+
+
+def test_dead_code_takes_half_of_the_most_used_one(key):
+    """Of codes 0 to 3, in falling order of use, 1 and 2 halve; 4 and 5 are out of reach."""
+    z, keep = normal(2, 2, 3, D), 0.999
+    near = normal(4, D, seed=1)
+    variables = consistent_state(
+        [1.0, 9.0, 4.0, 2.0, 1e-4, 1e-3], np.concatenate([near, normal(2, D, mean=50.0)])
+    )
+    split, keeper = (
+        tiny(codebook_decay=keep, revive_below=below, revive_by="splitting")
+        for below in (0.03, 0.0)
+    )
+    _, state = train_ema(split, variables, z, key)
+    _, kept = train_ema(keeper, variables, z, key)
+    state, kept = jax.tree.map(np.asarray, (state, kept))
+    counts = kept["counts"]
+    shares = [counts[0], counts[1] / 2, counts[2] / 2, counts[3], counts[1] / 2, counts[2] / 2]
+    np.testing.assert_allclose(state["counts"], shares, rtol=1e-5)
+    np.testing.assert_allclose(state["embedding"][:4], kept["embedding"][:4], rtol=1e-4)
+    table = np.asarray(variables["codebook"]["embedding"])
+    for child, parent in ((4, 1), (5, 2)):
+        step = (state["embedding"][child] - table[parent]) / SPLIT
+        assert is_row_of(table[parent] + step, z, atol=1e-2)
+
+
+def test_code_that_finds_no_living_one_to_split_becomes_a_latent(key):
+    z = normal(2, 2, 3, D)
+    variables = consistent_state([1, 0, 0, 0, 0, 0], normal(K, D, mean=50.0))
+    quantizer = tiny(codebook_decay=0.999, revive_by="splitting")
+    _, state = train_ema(quantizer, variables, z, key)
+    parents = np.asarray(variables["codebook"]["embedding"])
+    assert np.abs(state["embedding"][1] - parents[0]).max() < 1
+    assert np.all(is_row_of(state["embedding"][2:], z, atol=1e-3))
 
 
 def test_code_that_nothing_chooses_keeps_its_vector_where_none_is_revived(key):
