@@ -1,4 +1,4 @@
-"""What `ah_vqvae_plus:tiny` reaches with each quantiser and size of codebook, on faces of 64 pixels.
+"""Quantisers and sizes of codebooks in `ah_vqvae_plus:tiny`, on faces of 64 pixels.
 
 avq study studies/quantizers64.py --out studies/quantizers64 --data celeba=celeba_small.zip
 """
