@@ -1,27 +1,37 @@
-"""A trained model in a few words: images to codes and back."""
+"""A trained model in a few words: images of any size to codes and back."""
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from avq import cpu
+from avq.apply.tiles import Tiling, reflected, tiling
+from avq.data.images import UnreadableImage
+from avq.data.images import decode as decode_file
+from avq.data.views import centre_square
 from avq.errors import InputError
 from avq.models.vqvae import VQVAE
-from avq.pixels import to_float, to_uint8
 from avq.settings import settings_of
 from avq.trained import TrainedModel, load_model
 
 log = logging.getLogger(__name__)
 
+Codes: TypeAlias = tuple[Int[np.ndarray, "..."], ...]
+Size: TypeAlias = tuple[int, int]
 
-def load(run: str | Path, step: int | None = None, dtype: str | None = None) -> "Tokenizer":
+
+def load(
+    run: str | Path, step: int | None = None, dtype: str | None = None, batch_size: int = 8
+) -> "Tokenizer":
     """The model of a training run, from its newest checkpoint or that of `step`.
 
     Args:
@@ -29,6 +39,7 @@ def load(run: str | Path, step: int | None = None, dtype: str | None = None) -> 
         step: of a checkpoint.
         dtype: compute type of convolutions and attention, 'float32' or 'bfloat16'; None for that of
             training. Another one changes the codes of some places.
+        batch_size: see `Tokenizer`.
 
     Raises:
         InputError: when the folder holds no run, or no such checkpoint, and for another dtype.
@@ -43,55 +54,224 @@ def load(run: str | Path, step: int | None = None, dtype: str | None = None) -> 
         if problem := settings_of(VQVAE)["dtype"].error(dtype):
             raise InputError(f"dtype={dtype!r} {problem}.")
         trained.model = trained.model.clone(dtype=dtype)
-    return Tokenizer(trained)
+    return Tokenizer(trained, batch_size)
 
 
 class Tokenizer:
     """Encodes images into grids of codes, and decodes them.
 
+    An image that is no square of `image_size` is cut into such squares, which overlap and fade into
+    one another; one that is smaller, or no multiple of the stride, is continued by its reflection.
+    Squares are computed one or `batch_size` at a time: encoding and decoding compile at most twice
+    each, and take as much memory for many images as for few.
+
     Attributes:
         trained: the restored run.
+        batch_size: squares at a time.
     """
 
-    def __init__(self, trained: TrainedModel) -> None:
+    def __init__(self, trained: TrainedModel, batch_size: int = 8) -> None:
         self.trained = trained
+        self.batch_size = batch_size
         self._warned = False
+        self._variables = jax.device_put(trained.variables)
         model: Any = trained.model
         compiled = partial(jax.jit, compiler_options=cpu.compiler_options("inference"))
-        self._encode: Callable[[Any, Array], tuple[Array, ...]] = compiled(
-            lambda v, x: model.apply(v, x, method=VQVAE.encode)
-        )
-        self._decode: Callable[[Any, tuple[Array, ...]], Array] = compiled(
-            lambda v, c: to_uint8(model.apply(v, c, method=VQVAE.decode))
+        self._encode = compiled(lambda v, x: model.apply(v, x, method=VQVAE.encode))
+        self._decode = compiled(lambda v, c: model.apply(v, c, method=VQVAE.decode))
+
+    def __repr__(self) -> str:
+        sizes = " and ".join(f"{size:,}" for size in self.codebook_sizes)
+        grids = " and ".join(f"{h}x{w}" for h, w in self.grids(self.image_size, self.image_size))
+        return (
+            f"Tokenizer(step {self.trained.step}, {self.image_size} pixels to {grids} of {sizes} "
+            f"codes, {self.bits_per_pixel:.3g} bits a pixel)"
         )
 
-    def encode(self, images: Any) -> tuple[Int[Array, "b _h _w"], ...]:
+    @property
+    def image_size(self) -> int:
+        """Side of the squares that the model was trained on, pixels."""
+        size: int = self.trained.config["data"]["image_size"]
+        return size
+
+    @property
+    def levels(self) -> int:
+        """Grids of codes of an image: those that decoding reads."""
+        return self.trained.model.decoded_levels()
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Codes of each level, finest first."""
+        return self.trained.model.codebook_sizes()[: self.levels]
+
+    @cached_property
+    def codebooks(self) -> tuple[Float[np.ndarray, "_k _d"], ...]:
+        """Vectors of each level's codes, finest first."""
+        model: Any = self.trained.model
+        tables = model.apply(self._variables, method=VQVAE.codebooks)
+        return tuple(np.asarray(table) for table in tables[: self.levels])
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of an image's codes over its pixels, without entropy coding."""
+        return self.trained.model.bits_per_pixel(self.image_size)
+
+    def grids(self, height: int, width: int) -> tuple[Size, ...]:
+        """Height and width of each level's grid for an image, finest first."""
+        stride = self.trained.model.stride()
+        down, across = (-(-length // stride) * stride for length in (height, width))
+        return tuple((down // cell, across // cell) for cell in self._cells)
+
+    def transform(self, image: Any) -> UInt8[np.ndarray, "s s 3"]:
+        """The square of an image that evaluation measures: its centre, at `image_size`.
+
+        Args:
+            image: `[h, w, 3]` in 0..255, a PIL image or a file.
+        """
+        return centre_square(np.asarray(_opened(image)), self.image_size)
+
+    def encode(self, images: Any) -> tuple[Int[np.ndarray, "b _h _w"], ...]:
         """Codes of images, finest level first, of the levels that decoding reads.
 
         Args:
-            images: `[b, h, w, 3]`, 0..255 as uint8 or [-1, 1] as floats; h and w multiples of the
-                model's stride. One `[h, w, 3]`, or a PIL image, is a batch of one. Floats that
-                are all in [0, 1] are taken as they are, with a warning, once.
+            images: `[b, h, w, 3]`, 0..255 as uint8 or [-1, 1] as floats. One `[h, w, 3]`, a PIL
+                image or a file is a batch of one. Floats that are all in [0, 1] are taken as they
+                are, with a warning, once.
 
         Raises:
-            InputError: for another type, shape or range.
+            InputError: for another type, shape or range, and for a file that is no image.
         """
-        images = images if isinstance(images, jax.Array) else np.asarray(images)
-        images = images[None] if images.ndim == 3 else images
-        _require_pictures(images, self.trained.model.stride())
-        if images.dtype != np.uint8:
-            self._require_range(images)
-            images = jnp.asarray(images, jnp.float32)
-        else:
-            images = to_float(jnp.asarray(images))
-        codes: tuple[Array, ...] = _applied(self._encode, self.trained.variables, images)
-        return codes
+        batch = _batch(images)
+        if not len(batch):
+            shapes = ((0, *grid) for grid in self.grids(*batch.shape[1:3]))
+            return tuple(np.zeros(shape, np.int32) for shape in shapes)
+        each = list(self.encode_each(batch))
+        return tuple(np.stack(grids) for grids in zip(*each, strict=True))
 
-    def _require_range(self, images: Any) -> None:
-        """Refuses floats that are not in [-1, 1]; warns, once, where none is negative."""
-        if not images.size:
-            return
-        low, high = float(images.min()), float(images.max())
+    def encode_each(self, images: Iterable[Any]) -> Iterator[Codes]:
+        """Codes of images of any sizes, one after another: of each its grids `[h, w]`.
+
+        Args:
+            images: each as `encode` takes one. They are read as their turn comes.
+        """
+        return (codes for codes, _ in self._encoded(images))
+
+    def decode(
+        self, codes: Sequence[Any], size: Size | None = None
+    ) -> UInt8[np.ndarray, "b h w 3"]:
+        """Images, 0..255, from the codes of `encode`: grids `[b, h, w]`, finest level first.
+
+        Args:
+            codes: grids.
+            size: height and width of the images; None for all that the codes describe.
+
+        Raises:
+            InputError: for the wrong number of levels, grids that do not fit together, or codes
+                that the codebook does not have.
+        """
+        grids = self._valid(codes, ndim=3)
+        if not len(grids[0]):
+            height, width = size or (side * self._cells[0] for side in grids[0].shape[1:])
+            return np.zeros((0, height, width, 3), np.uint8)
+        each = zip(zip(*grids, strict=True), itertools.repeat(size))
+        return np.stack(list(self._decoded(each)))
+
+    def decode_each(
+        self, codes: Iterable[Sequence[Any]], sizes: Iterable[Size]
+    ) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+        """Images of such sizes from codes of `encode_each`, one after another."""
+        each = zip(codes, sizes, strict=True)
+        return self._decoded((self._valid(grids, 2), size) for grids, size in each)
+
+    def reconstruct(self, images: Any) -> UInt8[np.ndarray, "b h w 3"]:
+        """`decode(encode(images))`, of the size of the images."""
+        batch = _batch(images)
+        return self.decode(self.encode(batch), batch.shape[1:3])
+
+    def reconstruct_each(self, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+        """`reconstruct` of images of any sizes, one after another."""
+        return self._decoded(self._encoded(images))
+
+    def embed(self, images: Any) -> tuple[Float[np.ndarray, "b _h _w _d"], ...]:
+        """Quantised vectors of images, finest level first: `lookup(encode(images))`."""
+        return self.lookup(self.encode(images))
+
+    def lookup(self, codes: Sequence[Any]) -> tuple[Float[np.ndarray, "..."], ...]:
+        """Vectors of grids of codes, one array a level."""
+        return tuple(table[grid] for table, grid in zip(self.codebooks, codes, strict=True))
+
+    @property
+    def _cells(self) -> list[int]:
+        """Side of a code by level, pixels."""
+        coarsest, model = self.trained.model.stride(), self.trained.model
+        return [coarsest >> (model.levels - 1 - level) for level in range(self.levels)]
+
+    def _tiling(self, height: int, width: int) -> Tiling:
+        return tiling(height, width, self.image_size, self.trained.model.stride())
+
+    def _encoded(self, images: Iterable[Any]) -> Iterator[tuple[Codes, Size]]:
+        """Codes and size of each image."""
+        begun: deque[tuple[Tiling, Size]] = deque()
+
+        def squares() -> Iterator[np.ndarray]:
+            for image in images:
+                pixels = self._floats(_picture(image))
+                size = pixels.shape[:2]
+                begun.append((self._tiling(*size), size))
+                whole = reflected(pixels, *begun[-1][0].shape)
+                yield from (whole[box] for box in begun[-1][0].boxes)
+
+        codes = self._in_batches(self._encode, squares())
+        for first in codes:
+            tiles, size = begun.popleft()
+            own = [first, *itertools.islice(codes, len(tiles.boxes) - 1)]
+            levels = zip(zip(*own, strict=True), self._cells, self.grids(*size), strict=True)
+            yield tuple(tiles.joined(g, cell)[:h, :w] for g, cell, (h, w) in levels), size
+
+    def _decoded(
+        self, each: Iterable[tuple[Sequence[Any], Size | None]]
+    ) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+        """Images of codes and sizes."""
+        begun: deque[tuple[Tiling, Size]] = deque()
+
+        def squares() -> Iterator[Codes]:
+            for grids, size in each:
+                whole: Any = [side * self._cells[0] for side in grids[0].shape]
+                tiles = self._tiling(*whole)
+                begun.append((tiles, size or tuple(whole)))
+                levels = [
+                    reflected(grid, *(length // cell for length in tiles.shape))
+                    for grid, cell in zip(grids, self._cells, strict=True)
+                ]
+                for box in tiles.boxes:
+                    cut = (
+                        tuple(slice(side.start // cell, side.stop // cell) for side in box)
+                        for cell in self._cells
+                    )
+                    yield tuple(grid[part] for grid, part in zip(levels, cut, strict=True))
+
+        pixels = self._in_batches(self._decode, squares())
+        for first in pixels:
+            tiles, (height, width) = begun.popleft()
+            rest = itertools.islice(pixels, len(tiles.boxes) - 1)
+            whole = tiles.blended(itertools.chain([first], rest))[:height, :width]
+            yield np.round((np.clip(whole, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
+
+    def _in_batches(
+        self, function: Callable[[Any, Any], Any], rows: Iterator[Any]
+    ) -> Iterator[Any]:
+        """Results of a function for rows: of one alone, or of `batch_size`, the last repeated."""
+        while some := list(itertools.islice(rows, self.batch_size)):
+            filled = some if len(some) == 1 else some + some[-1:] * (self.batch_size - len(some))
+            batch = jax.tree.map(lambda *row: jnp.asarray(np.stack(row)), *filled)
+            result = jax.tree.map(np.asarray, function(self._variables, batch))
+            yield from (jax.tree.map(lambda a, i=i: a[i], result) for i in range(len(some)))
+
+    def _floats(self, pixels: np.ndarray) -> Float[np.ndarray, "h w 3"]:
+        """Pixels in [-1, 1], float32."""
+        if pixels.dtype == np.uint8:
+            return pixels.astype(np.float32) / np.float32(127.5) - 1
+        low, high = float(pixels.min()), float(pixels.max())
         if not (low >= -1 and high <= 1):  # also where they are NaN
             raise InputError(
                 f"images are floats from {low:g} to {high:g}; give floats in [-1, 1], or uint8."
@@ -104,55 +284,62 @@ class Tokenizer:
                 low,
                 high,
             )
+        return pixels.astype(np.float32)
 
-    def decode(self, codes: Sequence[Any]) -> UInt8[Array, "b h w 3"]:
-        """Images, 0..255, from the codes of `encode`: grids `[b, h, w]`, finest level first.
-
-        Raises:
-            InputError: for the wrong number of levels, grids that do not fit together, or codes
-                that the codebook does not have.
-        """
-        model = self.trained.model
+    def _valid(self, codes: Sequence[Any], ndim: int) -> list[Int[np.ndarray, "..."]]:
+        """Grids of codes as int32, if they are some of this model."""
         grids = [np.asarray(grid) for grid in codes]
-        read = model.decoded_levels()
-        if len(grids) != read:
-            raise InputError(f"{len(grids)} grids of codes given; this model decodes {read}.")
-        if grids[0].ndim != 3 or not all(np.issubdtype(g.dtype, np.integer) for g in grids):
-            raise InputError("codes are not grids [b, h, w] of integers.")
-        sizes = model.codebook_sizes()[:read]
-        for level, (grid, size) in enumerate(zip(grids, sizes, strict=True), start=1):
-            expected = (grids[0].shape[0], *(side >> level - 1 for side in grids[0].shape[1:]))
+        if len(grids) != self.levels:
+            raise InputError(
+                f"{len(grids)} grids of codes given; this model decodes {self.levels}."
+            )
+        if grids[0].ndim != ndim or not all(np.issubdtype(g.dtype, np.integer) for g in grids):
+            wanted = "[b, h, w]" if ndim == 3 else "[h, w]"
+            raise InputError(f"codes are not grids {wanted} of integers.")
+        for level, (grid, size) in enumerate(zip(grids, self.codebook_sizes, strict=True), start=1):
+            *batch, height, width = grids[0].shape
+            expected = (*batch, height >> level - 1, width >> level - 1)
             if grid.shape != expected:
                 raise InputError(f"codes of level {level} are {grid.shape}, not {expected}.")
             if grid.size and not (grid.min() >= 0 and grid.max() < size):
                 raise InputError(f"codes of level {level} are not all in 0..{size - 1}.")
-        batch = tuple(jnp.asarray(grid, jnp.int32) for grid in grids)
-        images: Array = _applied(self._decode, self.trained.variables, batch)
-        return images
-
-    def reconstruct(self, images: Any) -> UInt8[Array, "b h w 3"]:
-        """`decode(encode(images))`."""
-        return self.decode(self.encode(images))
+        return [grid.astype(np.int32) for grid in grids]
 
 
-def _applied(function: Callable[[Any, Any], Any], variables: Any, batch: Any) -> Any:
-    """Result of a function for a batch, also for one without rows, which modules do not take."""
-    if len(jax.tree.leaves(batch)[0]):
-        return function(variables, batch)
-    blank = jax.tree.map(lambda rows: jnp.zeros((1, *rows.shape[1:]), rows.dtype), batch)
-    return jax.tree.map(lambda rows: rows[:0], function(variables, blank))
+def _opened(image: Any) -> Any:
+    """Pixels of a file; anything else as it is."""
+    if not isinstance(image, str | Path):
+        return image
+    try:
+        return decode_file(Path(image).read_bytes())
+    except OSError as error:
+        raise InputError(f"{str(image)!r} cannot be read ({error.strerror}).") from error
+    except UnreadableImage as error:
+        raise InputError(f"{str(image)!r} is no image that can be read: {error}.") from error
 
 
-def _require_pictures(images: Any, stride: int) -> None:
-    """Refuses arrays that are no batch of RGB images of a size that the model takes."""
-    shape = tuple(images.shape)
-    wanted = f"give [b, h, w, 3] with h and w multiples of {stride}."
+def _batch(images: Any) -> np.ndarray:
+    """Images as a batch: RGB, of bytes or floats."""
+    batch = np.asarray(_opened(images))
+    batch = batch[None] if batch.ndim == 3 else batch
+    shape = batch.shape
+    wanted = "give [b, h, w, 3]."
     if len(shape) == 4 and shape[3] != 3:
         kinds = {1: "grey", 4: "RGBA"}
         kind = "channels first" if shape[1] in (1, 3, 4) else kinds.get(shape[3], "no RGB images")
         raise InputError(f"images are {shape}, {kind}; {wanted}")
-    if len(shape) != 4 or any(side % stride or not side for side in shape[1:3]):
+    if len(shape) != 4 or not all(shape[1:3]):
         grey = ", grey" if len(shape) == 2 else ""
         raise InputError(f"images are {shape}{grey}; {wanted}")
-    if images.dtype != np.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
-        raise InputError(f"images are {images.dtype}; give uint8, or floats in [-1, 1].")
+    if batch.dtype != np.uint8 and not jnp.issubdtype(batch.dtype, jnp.floating):
+        raise InputError(f"images are {batch.dtype}; give uint8, or floats in [-1, 1].")
+    return batch
+
+
+def _picture(image: Any) -> np.ndarray:
+    """One image as `[h, w, 3]`."""
+    batch = _batch(image)
+    if len(batch) != 1:
+        raise InputError(f"{len(batch)} images given in place of one; give [h, w, 3].")
+    picture: np.ndarray = batch[0]
+    return picture

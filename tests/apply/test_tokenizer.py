@@ -1,6 +1,7 @@
 """Encoding and decoding with a trained model, against its forward pass."""
 
 from dataclasses import replace
+from typing import Any
 
 import chex
 import jax
@@ -73,10 +74,81 @@ def test_decoding_is_the_models_forward_pass(tokenizer, images):
     assert np.mean(difference > 0) < 0.01
 
 
-def test_larger_images_that_the_stride_divides_are_encoded(tokenizer):
-    codes = tokenizer.encode(np.zeros((1, 24, 32, 3), np.uint8))
-    assert [grid.shape for grid in codes] == [(1, 6, 8)]
-    chex.assert_shape(tokenizer.decode(codes), (1, 24, 32, 3))
+@pytest.mark.parametrize("size", [(24, 32), (1, 1), (9, 61), (16, 100)])
+def test_image_of_any_size_has_grids_that_cover_it(tokenizer, size):
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    (codes,) = tokenizer.encode(images)
+    (grid,) = tokenizer.grids(*size)
+    assert codes.shape == (2, *grid)
+    assert 4 * grid[0] - 8 < size[0] <= 4 * grid[0]  # multiples of the stride 8
+    assert 4 * grid[1] - 8 < size[1] <= 4 * grid[1]
+    chex.assert_trees_all_equal(tokenizer.decode([codes], size), tokenizer.reconstruct(images))
+    chex.assert_shape(tokenizer.decode([codes]), (2, 4 * grid[0], 4 * grid[1], 3))
+
+
+def test_images_of_several_sizes_are_computed_together_and_give_what_each_gives_alone(tokenizer):
+    rng = np.random.default_rng(0)
+    sizes = [(16, 16), (40, 17), (5, 5), (16, 16), (33, 64)]
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    codes = list(tokenizer.encode_each(images))
+    decoded = list(tokenizer.decode_each(codes, sizes))
+    pairs = zip(images, codes, decoded, tokenizer.reconstruct_each(iter(images)), strict=True)
+    for image, (grid,), pixels, reconstructed in pairs:
+        chex.assert_trees_all_equal(grid[None], tokenizer.encode(image)[0])
+        chex.assert_trees_all_equal(pixels, reconstructed)
+        chex.assert_equal_shape([pixels, image])
+
+
+def test_any_number_of_sizes_compiles_four_programs(run):
+    fresh: Any = avq.load(run)
+    for side in range(10, 60, 7):
+        fresh.reconstruct(np.zeros((1, side, side + 1, 3), np.uint8))
+    assert fresh._encode._cache_size() == fresh._decode._cache_size() == 2
+
+
+def test_tiles_of_a_larger_image_show_no_seams(tokenizer):
+    """The step between neighbouring pixels at the tiles' borders is as at other codes' borders."""
+    x = np.linspace(0, 255, 128).astype(np.uint8)
+    image = np.broadcast_to(x[None, :, None], (128, 128, 3))
+    steps = np.abs(np.diff(tokenizer.reconstruct(image)[0].astype(float), axis=1)).mean((0, 2))
+    columns = tokenizer._tiling(128, 128).columns
+    assert {middle % 4 for middle in columns.middles} == {0}
+    at_borders = steps[[middle - 1 for middle in columns.middles]]
+    assert len(at_borders) == 14
+    assert at_borders.max() <= 1.1 * np.median(steps[3::4])
+
+
+def test_words_that_describe_a_model(tokenizer):
+    assert (tokenizer.image_size, tokenizer.levels, tokenizer.codebook_sizes) == (16, 1, (8,))
+    (table,) = tokenizer.codebooks
+    assert table.shape[0] == 8
+    assert tokenizer.bits_per_pixel == 3 / 16
+    text = "Tokenizer(step 2, 16 pixels to 4x4 of 8 codes, 0.188 bits a pixel)"
+    assert repr(tokenizer) == text
+
+
+def test_vectors_are_rows_of_the_codebook(tokenizer, images):
+    (codes,), (vectors,) = tokenizer.encode(images), tokenizer.embed(images)
+    chex.assert_trees_all_equal(vectors, tokenizer.codebooks[0][codes])
+
+
+def test_files_are_read_and_others_refused(tokenizer, images, tmp_path):
+    file = tmp_path / "a.png"
+    Image.fromarray(images[0]).save(file)
+    for name in (file, str(file)):
+        chex.assert_trees_all_equal(tokenizer.encode(name), tokenizer.encode(images[0]))
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(InputError, match=r"b\.png' is no image that can be read"):
+        tokenizer.encode(tmp_path / "b.png")
+    with pytest.raises(InputError, match=r"c\.png' cannot be read \(No such file"):
+        tokenizer.encode(tmp_path / "c.png")
+    with pytest.raises(InputError, match=r"2 images given in place of one"):
+        list(tokenizer.encode_each([images[:2]]))
+
+
+def test_transform_is_the_centre_square(tokenizer):
+    image = np.random.default_rng(0).integers(0, 256, (16, 48, 3), np.uint8)
+    np.testing.assert_array_equal(tokenizer.transform(image), image[:, 16:32])
 
 
 @pytest.mark.parametrize(
@@ -94,8 +166,7 @@ def test_larger_images_that_the_stride_divides_are_encoded(tokenizer):
         (np.full((1, 16, 16, 3), -2.0), r"floats from -2 to -2"),
         (jnp.full((1, 16, 16, 3), jnp.nan), r"floats from nan to nan"),
         (np.where(np.arange(768).reshape(1, 16, 16, 3) == 5, np.inf, 0.0), r"from 0 to inf"),
-        (np.zeros((1, 12, 16, 3), np.uint8), r"multiples of 8"),
-        (np.zeros((1, 16, 20, 3), np.uint8), r"multiples of 8"),
+        (np.zeros((1, 0, 16, 3), np.uint8), r"\(1, 0, 16, 3\); give"),
         (np.zeros((1, 16, 16, 3), np.int32), r"int32; give uint8, or floats in \[-1, 1\]"),
         (np.zeros((1, 16, 16, 3), bool), r"bool; give uint8"),
     ],
