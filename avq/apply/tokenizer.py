@@ -1,5 +1,6 @@
 """A trained model in a few words: images of any size to codes and back."""
 
+import hashlib
 import itertools
 import logging
 from collections import deque
@@ -116,11 +117,33 @@ class Tokenizer:
         """Bits of an image's codes over its pixels, without entropy coding."""
         return self.trained.model.bits_per_pixel(self.image_size)
 
+    @property
+    def stride(self) -> int:
+        """What sides of images are rounded up to a multiple of, pixels."""
+        return self.trained.model.stride()
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Side of a code by level, pixels, finest first."""
+        finest = self.stride >> (self.trained.model.levels - 1)
+        return tuple(finest << level for level in range(self.levels))
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen letters that change with any parameter, codebook or statistic of the model, and
+        with its compute type.
+        """
+        sha = hashlib.sha256(str(self.trained.model.dtype).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.trained.variables):
+            values = np.asarray(leaf)
+            sha.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
+            sha.update(np.ascontiguousarray(values).tobytes())
+        return sha.hexdigest()[:16]
+
     def grids(self, height: int, width: int) -> tuple[Size, ...]:
         """Height and width of each level's grid for an image, finest first."""
-        stride = self.trained.model.stride()
-        down, across = (-(-length // stride) * stride for length in (height, width))
-        return tuple((down // cell, across // cell) for cell in self._cells)
+        down, across = (-(-length // self.stride) * self.stride for length in (height, width))
+        return tuple((down // cell, across // cell) for cell in self.cells)
 
     def transform(self, image: Any) -> UInt8[np.ndarray, "s s 3"]:
         """The square of an image that evaluation measures: its centre, at `image_size`.
@@ -154,7 +177,7 @@ class Tokenizer:
         Args:
             images: each as `encode` takes one. They are read as their turn comes.
         """
-        return (codes for codes, _ in self._encoded(images))
+        return (codes for codes, _ in self.encode_sized(images))
 
     def decode(
         self, codes: Sequence[Any], size: Size | None = None
@@ -171,7 +194,7 @@ class Tokenizer:
         """
         grids = self._valid(codes, ndim=3)
         if not len(grids[0]):
-            height, width = size or (side * self._cells[0] for side in grids[0].shape[1:])
+            height, width = size or (side * self.cells[0] for side in grids[0].shape[1:])
             return np.zeros((0, height, width, 3), np.uint8)
         each = zip(zip(*grids, strict=True), itertools.repeat(size))
         return np.stack(list(self._decoded(each)))
@@ -190,7 +213,7 @@ class Tokenizer:
 
     def reconstruct_each(self, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
         """`reconstruct` of images of any sizes, one after another."""
-        return self._decoded(self._encoded(images))
+        return self._decoded(self.encode_sized(images))
 
     def embed(self, images: Any) -> tuple[Float[np.ndarray, "b _h _w _d"], ...]:
         """Quantised vectors of images, finest level first: `lookup(encode(images))`."""
@@ -200,17 +223,11 @@ class Tokenizer:
         """Vectors of grids of codes, one array a level."""
         return tuple(table[grid] for table, grid in zip(self.codebooks, codes, strict=True))
 
-    @property
-    def _cells(self) -> list[int]:
-        """Side of a code by level, pixels."""
-        coarsest, model = self.trained.model.stride(), self.trained.model
-        return [coarsest >> (model.levels - 1 - level) for level in range(self.levels)]
-
     def _tiling(self, height: int, width: int) -> Tiling:
-        return tiling(height, width, self.image_size, self.trained.model.stride())
+        return tiling(height, width, self.image_size, self.stride)
 
-    def _encoded(self, images: Iterable[Any]) -> Iterator[tuple[Codes, Size]]:
-        """Codes and size of each image."""
+    def encode_sized(self, images: Iterable[Any]) -> Iterator[tuple[Codes, Size]]:
+        """`encode_each`, with the height and width of each image."""
         begun: deque[tuple[Tiling, Size]] = deque()
 
         def squares() -> Iterator[np.ndarray]:
@@ -225,7 +242,7 @@ class Tokenizer:
         for first in codes:
             tiles, size = begun.popleft()
             own = [first, *itertools.islice(codes, len(tiles.boxes) - 1)]
-            levels = zip(zip(*own, strict=True), self._cells, self.grids(*size), strict=True)
+            levels = zip(zip(*own, strict=True), self.cells, self.grids(*size), strict=True)
             yield tuple(tiles.joined(g, cell)[:h, :w] for g, cell, (h, w) in levels), size
 
     def _decoded(
@@ -236,17 +253,17 @@ class Tokenizer:
 
         def squares() -> Iterator[Codes]:
             for grids, size in each:
-                whole: Any = [side * self._cells[0] for side in grids[0].shape]
+                whole: Any = [side * self.cells[0] for side in grids[0].shape]
                 tiles = self._tiling(*whole)
                 begun.append((tiles, size or tuple(whole)))
                 levels = [
                     reflected(grid, *(length // cell for length in tiles.shape))
-                    for grid, cell in zip(grids, self._cells, strict=True)
+                    for grid, cell in zip(grids, self.cells, strict=True)
                 ]
                 for box in tiles.boxes:
                     cut = (
                         tuple(slice(side.start // cell, side.stop // cell) for side in box)
-                        for cell in self._cells
+                        for cell in self.cells
                     )
                     yield tuple(grid[part] for grid, part in zip(levels, cut, strict=True))
 

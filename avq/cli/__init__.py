@@ -4,7 +4,15 @@ A verb reads its arguments, calls the library, prints. It imports the library wh
 `avq --version` and `--help` start at once.
 """
 
-from avq.cli import bench, data, describe, evaluate, prepare, study  # noqa: F401, each adds its verb
+from avq.cli import (  # noqa: F401, each adds its verbs
+    bench,
+    data,
+    describe,
+    encode,
+    evaluate,
+    prepare,
+    study,
+)
 from avq.cli.app import app
 
 __all__ = ["app"]

@@ -15,7 +15,7 @@ from avq.errors import InputError
 from avq.json_files import probe
 
 app = typer.Typer(
-    help="Discrete image autoencoders: describe, evaluate, compare, prepare data, measure speed.",
+    help="Discrete image autoencoders: describe, evaluate, compare, use, prepare data, measure.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

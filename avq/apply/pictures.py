@@ -1,0 +1,108 @@
+"""Images that a command is given, by name, and where it writes others of those names."""
+
+import glob
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from avq.data.images import SUFFIXES, UnreadableImage
+from avq.data.sources import Source, open_source
+from avq.data.sources.files import Folder
+from avq.errors import InputError
+from avq.json_files import replaced
+
+
+class Pictures:
+    """Images of files, patterns such as `*.jpg`, and whatever training takes as data: folders,
+    archives, shards. They are read as their turn comes.
+
+    Attributes:
+        names: of the images, each with its folder below what was given.
+
+    Raises:
+        InputError: for a path that is none of these, and where two images have one name.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._places: list[tuple[Source, int]] = []
+        for path in paths:
+            for source in _sources(path):
+                self._places += [(source, index) for index in range(len(source))]
+        self.names = [source.name(index) for source, index in self._places]
+        for name, count in Counter(map(as_png, self.names)).items():
+            if count > 1:
+                raise InputError(
+                    f"{count} images would be called {name!r}. Give their common folder, or one "
+                    "of them at a time."
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        for (source, index), name in zip(self._places, self.names, strict=True):
+            try:
+                yield source[index]
+            except UnreadableImage as error:
+                raise InputError(f"{name!r} is no image that can be read: {error}.") from error
+
+
+def _sources(path: str) -> Iterator[Source]:
+    place = Path(path)
+    if place.is_file() and place.suffix.lower() in SUFFIXES:
+        yield Folder(str(place.parent), [place.name], 0)
+    elif not place.exists() and (found := sorted(glob.glob(path, recursive=True))):
+        for each in found:
+            yield from _sources(each)
+    else:
+        yield open_source(path)
+
+
+def as_png(name: str) -> str:
+    """Name of an image as a PNG file, below any folder.
+
+    Raises:
+        InputError: for one that would lie elsewhere.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name or not path.name:
+        raise InputError(f"{name!r} is no name of a file below a folder.")
+    return str(path.with_suffix(".png"))
+
+
+def write_png(folder: Path, name: str, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes a picture below a folder, see `as_png`."""
+    file = folder / as_png(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(file) as new:
+        Image.fromarray(pixels).save(new, "png")
+
+
+def require_folder(folder: Path) -> None:
+    """Makes a folder, if it is not there.
+
+    Raises:
+        InputError: where it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be made ({error.strerror}).") from error
+
+
+def contact_sheet(
+    file: Path, pairs: Sequence[tuple[UInt8[np.ndarray, "_h _w 3"], UInt8[np.ndarray, "_h _w 3"]]]
+) -> None:
+    """Writes a picture of images above others of their sizes, each pair a column."""
+    cell = max((side for image, _ in pairs for side in image.shape[:2]), default=1)
+    sheet = np.full((2 * cell, max(len(pairs), 1) * cell, 3), 255, np.uint8)
+    for column, pair in enumerate(pairs):
+        for row, image in enumerate(pair):
+            height, width, _ = image.shape
+            sheet[row * cell : row * cell + height, column * cell : column * cell + width] = image
+    with replaced(file) as new:
+        Image.fromarray(sheet).save(new, "png")
