@@ -109,6 +109,23 @@ def gradient_ratio(
     return lax.stop_gradient(jnp.minimum(lengths[0] / (lengths[1] + 1e-6), 1e4))
 
 
+def feature_matching(
+    real: tuple[Float[Array, "b _ _ _"], ...], fake: tuple[Float[Array, "b _ _ _"], ...]
+) -> Float[Array, ""]:
+    """Mean absolute difference of a discriminator's features, summed over its layers.
+
+    Reference: Wang et al. (2018), "High-resolution image synthesis and semantic manipulation with
+    conditional GANs", equation 4, for a discriminator of one scale.
+
+    Args:
+        real, fake: features of images and of their reconstructions, by layer.
+    """
+    pairs = zip(real, fake, strict=True)
+    return jnp.asarray(
+        sum(jnp.mean(jnp.abs(a.astype(jnp.float32) - b.astype(jnp.float32))) for a, b in pairs)
+    )
+
+
 ADVERSARIAL: dict[str, AdversarialLoss] = {
     "non_saturating": NonSaturating(),
     "hinge": Hinge(),

@@ -99,6 +99,11 @@ class Autoencoder(Task):
             adam = replace(optim, optimizer="adam", weight_decay=0.0, b1=optim.discriminator_b1)
             self.optims = {DISCRIMINATOR: adam}
             self.starts = {DISCRIMINATOR: self.objective.loss.adversarial_start}
+            if self.objective.loss.feature_matching and len(self.discriminator.filters) == 1:
+                raise InputError(
+                    "loss.feature_matching needs a discriminator with hidden layers, and "
+                    "discriminator.filters has the logit alone. Give it more layers."
+                )
         require_multiple(self.data.image_size, self.model.stride())
 
     @classmethod
@@ -167,14 +172,15 @@ class Autoencoder(Task):
                 mutable=["batch_stats", "codebook"],
                 rngs={"codebook": key},
             )
-            opponent = None
+            discriminate = None
             if self.discriminator is not None:
 
-                def opponent(x: Array) -> Array:
-                    return self._logits(params[DISCRIMINATOR], model_state[DISCRIMINATOR], x)[0]
+                def discriminate(x: Array) -> tuple[Array, tuple[Array, ...]]:
+                    opponent = params[DISCRIMINATOR], model_state[DISCRIMINATOR]
+                    return self._discriminate(*opponent, x)[:2]
 
             loss, metrics = self.objective.generator_loss(
-                outputs, targets, opponent, adversarial_on, frozen
+                outputs, targets, discriminate, adversarial_on, frozen
             )
             return loss, (metrics, dict(mutated), outputs)
 
@@ -193,29 +199,34 @@ class Autoencoder(Task):
         adversarial_on: Float[Array, ""],
     ) -> tuple[Params, Variables, dict[str, Array]]:
         """Gradients, model state and metrics of the discriminator."""
+        weights = self.objective.loss
 
         def loss_of(own: Params) -> tuple[Array, Any]:
-            real, mutated = self._logits(own, model_state, targets)
-            fake, mutated = self._logits(own, mutated, lax.stop_gradient(images))
+            real, _, mutated = self._discriminate(own, model_state, targets)
+            fake, _, mutated = self._discriminate(own, mutated, lax.stop_gradient(images))
             loss, metrics = self.objective.discriminator_loss(real, fake, adversarial_on)
-            if self.objective.loss.r1:
+            if weights.r1:
                 metrics["r1"] = gradient_penalty(
-                    lambda x: self._logits(own, model_state, x)[0], targets
+                    lambda x: self._discriminate(own, model_state, x)[0], targets
                 )
-                loss += adversarial_on * self.objective.loss.r1 * metrics["r1"]
+                loss += adversarial_on * weights.r1 * metrics["r1"]
             return loss, (metrics, mutated)
 
         gradients, (metrics, mutated) = jax.grad(loss_of, has_aux=True)(params)
         return gradients, mutated, metrics
 
-    def _logits(
+    def _discriminate(
         self, params: Params, model_state: Variables, x: Float[Array, "b h w 3"]
-    ) -> tuple[Float[Array, "b i j 1"], dict[str, Any]]:
-        """Logits of the discriminator, and its model state after the batch."""
+    ) -> tuple[Float[Array, "b i j 1"], tuple[Float[Array, "b _ _ _"], ...], dict[str, Any]]:
+        """Logits of the discriminator, its features by layer, and its batch statistics after the
+        batch.
+        """
         module: Any = self.discriminator
         variables = {"params": params, **model_state}
-        logits, mutated = module.apply(variables, x, train=True, mutable=["batch_stats"])
-        return logits, dict(mutated)
+        mutable = ["batch_stats", "intermediates"]
+        logits, mutated = module.apply(variables, x, train=True, mutable=mutable)
+        features = mutated.pop("intermediates", {}).get("features", ())
+        return logits, features, dict(mutated)
 
     def frozen(self) -> Mapping[str, Any]:
         return {} if self._lpips is None else {"lpips": self._lpips}

@@ -6,7 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avq.losses.adversarial import ADVERSARIAL, gradient_penalty
+from avq.losses.adversarial import (
+    ADVERSARIAL,
+    feature_matching,
+    gradient_penalty,
+)
 
 KINDS = ("non_saturating", "hinge", "least_squares")
 GENERATOR = {kind: jax.jit(loss.generator) for kind, loss in ADVERSARIAL.items()}
@@ -112,3 +116,23 @@ def test_gradient_penalty_of_linear_logits_is_half_their_squared_slope():
 
     expected = np.sum(slope**2) / 2
     assert float(gradient_penalty(logits, images)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_feature_matching_is_the_sum_over_layers_of_mean_absolute_differences():
+    rng = np.random.default_rng(0)
+    real, fake = [
+        tuple(rng.normal(size=s).astype(np.float32) for s in ((2, 4, 3, 5), (2, 2, 2, 7)))
+        for _ in range(2)
+    ]
+    expected = sum(
+        np.mean(np.abs(a.astype(np.float64) - b)) for a, b in zip(real, fake, strict=True)
+    )
+    actual = feature_matching(*jax.tree.map(jnp.asarray, (real, fake)))
+    chex.assert_trees_all_close(actual, np.float32(expected), rtol=1e-5)
+
+
+def test_feature_matching_of_bfloat16_features_is_taken_in_float32():
+    real = jnp.full((1, 16, 64, 3), 0.5, jnp.bfloat16)
+    actual = feature_matching((real,), (real + jnp.bfloat16(2**-8),))
+    chex.assert_type(actual, jnp.float32)
+    chex.assert_trees_all_close(actual, jnp.float32(2**-8), rtol=1e-6)

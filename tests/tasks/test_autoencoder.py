@@ -268,6 +268,12 @@ def test_adaptive_weight_and_gradient_penalty_are_the_same_on_two_devices(images
     chex.assert_trees_all_close(*changes, rtol=1e-2, atol=1e-4)
 
 
+def test_features_of_a_discriminator_without_hidden_layers_are_refused():
+    one_layer = {"discriminator.filters": (1,), "discriminator.strides": (1,)}
+    with pytest.raises(InputError, match=r"^loss\.feature_matching needs [^\n]*$"):
+        make_task(PLAIN, one_layer, {"loss.feature_matching": 1.0})
+
+
 def test_interval_has_usage_and_perplexity_of_each_level_s_own_codebook(ah):
     counts = {"codes": (np.array([2.0, 2.0, 0.0, 0.0]), np.array([3.0, 0.0]))}
     values = ah.task.interval(counts)
