@@ -21,7 +21,7 @@ from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
 from avq.evaluate.metrics.code_use import perplexity, usage
 from avq.losses import Loss
-from avq.losses.adversarial import gradient_penalty
+from avq.losses.adversarial import gradient_penalty, lecam, updated_averages
 from avq.losses.perceptual import read_lpips
 from avq.models.build import make_autoencoder, make_discriminator, model_kinds, require_multiple
 from avq.models.discriminator import Discriminator
@@ -30,6 +30,7 @@ from avq.settings import construct, setting
 from avq.tasks.alarms import Ruin, collapse
 from avq.tasks.objective import Objective
 from avq.train.optim import Optim
+from avq.train.state import AVERAGES
 from avq.train.task import Alarm, Batch, Batches, Evaluation, Gradients, Params, Task, Variables
 from avq.trained import PLAYER as VQVAE
 
@@ -120,6 +121,9 @@ class Autoencoder(Task):
         module: Any = self.model if player == VQVAE else self.discriminator
         size = self.data.image_size
         variables: Variables = module.init(key, jnp.zeros((1, size, size, 3)), train=False)
+        if player == DISCRIMINATOR and self.objective.loss.lecam:
+            # Near the logits of an untrained discriminator.
+            return {**variables, AVERAGES: {"real": jnp.zeros(()), "fake": jnp.zeros(())}}
         return variables
 
     def gradients(
@@ -210,6 +214,11 @@ class Autoencoder(Task):
                     lambda x: self._discriminate(own, model_state, x)[0], targets
                 )
                 loss += adversarial_on * weights.r1 * metrics["r1"]
+            if weights.lecam:
+                averages = model_state[AVERAGES]
+                metrics["lecam"] = lecam(real, fake, averages)
+                loss += adversarial_on * weights.lecam * metrics["lecam"]
+                mutated[AVERAGES] = updated_averages(averages, real, fake)
             return loss, (metrics, mutated)
 
         gradients, (metrics, mutated) = jax.grad(loss_of, has_aux=True)(params)

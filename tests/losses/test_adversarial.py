@@ -10,6 +10,8 @@ from avq.losses.adversarial import (
     ADVERSARIAL,
     feature_matching,
     gradient_penalty,
+    lecam,
+    updated_averages,
 )
 
 KINDS = ("non_saturating", "hinge", "least_squares")
@@ -136,3 +138,32 @@ def test_feature_matching_of_bfloat16_features_is_taken_in_float32():
     actual = feature_matching((real,), (real + jnp.bfloat16(2**-8),))
     chex.assert_type(actual, jnp.float32)
     chex.assert_trees_all_close(actual, jnp.float32(2**-8), rtol=1e-6)
+
+
+AVERAGES = {"real": jnp.float32(2.0), "fake": jnp.float32(-1.0)}
+
+
+def test_lecam_squares_distances_to_the_average_of_the_other_side():
+    # Real logits lie 4, 1 and -1 above the fake average, fake ones 5, 2 and -1 below the real one.
+    actual = lecam(logits(3, 0, -2), logits(-3, 0, 3), AVERAGES)
+    chex.assert_trees_all_close(actual, jnp.float32((16 + 1) / 3 + (25 + 4) / 3), rtol=1e-6)
+
+
+def test_lecam_pulls_logits_back_to_the_other_side():
+    real, fake = logits(3, -2), logits(-3, 3)
+    to_real, to_fake = jax.grad(lecam, (0, 1))(real, fake, AVERAGES)
+    chex.assert_trees_all_close(to_real, logits(4, 0), rtol=1e-6)
+    chex.assert_trees_all_close(to_fake, logits(-5, 0), rtol=1e-6)
+
+
+def test_averages_of_logits_move_by_a_hundredth():
+    actual = updated_averages(AVERAGES, logits(3, 0, -6), logits(-3, 0, 9))
+    expected = {"real": 0.99 * 2 - 0.01, "fake": -0.99 + 0.02}
+    chex.assert_trees_all_close(actual, jax.tree.map(jnp.float32, expected), rtol=1e-6)
+
+
+def test_averages_of_a_batch_are_the_mean_of_those_of_its_parts():
+    real, fake = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 3, 3, 1)), jnp.float32)
+    parts = [updated_averages(AVERAGES, real[i::4], fake[i::4]) for i in range(4)]
+    expected = jax.tree.map(lambda *values: sum(values) / 4, *parts)
+    chex.assert_trees_all_close(updated_averages(AVERAGES, real, fake), expected, rtol=1e-5)
