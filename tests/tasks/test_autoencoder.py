@@ -18,6 +18,7 @@ from avq.errors import InputError
 from avq.losses import ADVERSARIAL
 from avq.models.build import make_autoencoder, make_discriminator
 from avq.pixels import to_float
+from avq.train.loop import optimizers_of
 
 from .task_helpers import ADAM, BATCH, PLAIN, Stepper, at_rates, change, make_task
 
@@ -386,6 +387,17 @@ def test_features_of_a_discriminator_without_hidden_layers_are_refused():
     one_layer = {"discriminator.filters": (1,), "discriminator.strides": (1,)}
     with pytest.raises(InputError, match=r"^loss\.feature_matching needs [^\n]*$"):
         make_task(PLAIN, one_layer, {"loss.feature_matching": 1.0})
+
+
+def test_each_player_has_its_own_decay_of_the_mean_gradient():
+    task = make_task({"optim.b1": 0.9, "optim.discriminator_b1": 0.3})
+    assert (task.optim.b1, task.optims["discriminator"].b1) == (0.9, 0.3)
+    gradient, moments = {"kernel": jnp.ones(1)}, {}
+    for player, optimizer in optimizers_of(task).items():
+        _, state = optimizer.update(gradient, optimizer.init(gradient), gradient)
+        moments[player] = optax.tree.get(state, "mu")["kernel"]
+    np.testing.assert_allclose(moments["vqvae"], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(moments["discriminator"], 0.7, rtol=1e-5)
 
 
 def test_interval_has_usage_and_perplexity_of_each_level_s_own_codebook(ah):
