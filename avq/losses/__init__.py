@@ -61,6 +61,18 @@ class Loss:
     r1: float = setting(
         0.0, "weight of the squared gradient of the discriminator's logits on real images", low=0
     )
+    lecam: float = setting(
+        0.0,
+        "weight of the squared distances of the discriminator's logits to the average ones of the "
+        "other side (LeCam)",
+        low=0,
+    )
+    feature_matching: float = setting(
+        0.0,
+        "weight of the absolute differences of the discriminator's features of images and "
+        "reconstructions, in the autoencoder's loss",
+        low=0,
+    )
     quantization_start: int = setting(
         0,
         "step from which latents are replaced by codes; before it the decoder reads latents, which "

@@ -5,12 +5,14 @@ it as `loss.adversarial`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+DECAY = 0.99  # of the average logits of `lecam`
 
 
 class AdversarialLoss(ABC):
@@ -107,6 +109,57 @@ def gradient_ratio(
     squares = jnp.stack([jnp.sum(jax.grad(f)(images) ** 2) for f in (reconstruction, adversarial)])
     lengths = jnp.sqrt(squares if axis_name is None else lax.pmean(squares, axis_name))
     return lax.stop_gradient(jnp.minimum(lengths[0] / (lengths[1] + 1e-6), 1e4))
+
+
+def feature_matching(
+    real: tuple[Float[Array, "b _ _ _"], ...], fake: tuple[Float[Array, "b _ _ _"], ...]
+) -> Float[Array, ""]:
+    """Mean absolute difference of a discriminator's features, summed over its layers.
+
+    Reference: Wang et al. (2018), "High-resolution image synthesis and semantic manipulation with
+    conditional GANs", equation 4, for a discriminator of one scale.
+
+    Args:
+        real, fake: features of images and of their reconstructions, by layer.
+    """
+    pairs = zip(real, fake, strict=True)
+    return jnp.asarray(
+        sum(jnp.mean(jnp.abs(a.astype(jnp.float32) - b.astype(jnp.float32))) for a, b in pairs)
+    )
+
+
+def lecam(
+    real_logits: Float[Array, "b h w 1"],
+    fake_logits: Float[Array, "b h w 1"],
+    averages: Mapping[str, Float[Array, ""]],
+) -> Float[Array, ""]:
+    """Squares of how far real logits lie above the average fake one, and fake logits below the
+    average real one; means over patches. It keeps a discriminator from growing sure of its few
+    images.
+
+    Reference: Tseng et al. (2021), "Regularizing generative adversarial networks under limited
+    data", section 3.2. Logits on the other side of an average are left alone, as in the authors'
+    code.
+
+    Args:
+        real_logits, fake_logits: of the discriminator.
+        averages: 'real' and 'fake', of the steps before.
+    """
+    above = jax.nn.relu(real_logits - averages["fake"])
+    below = jax.nn.relu(averages["real"] - fake_logits)
+    return jnp.mean(above**2) + jnp.mean(below**2)
+
+
+def updated_averages(
+    averages: Mapping[str, Float[Array, ""]],
+    real_logits: Float[Array, "b h w 1"],
+    fake_logits: Float[Array, "b h w 1"],
+) -> dict[str, Float[Array, ""]]:
+    """Moving averages of the mean logits after a (micro-)batch. They are linear in the logits, so
+    that their mean over devices and micro-batches is that of the batch.
+    """
+    means = {"real": jnp.mean(real_logits), "fake": jnp.mean(fake_logits)}
+    return {name: DECAY * averages[name] + (1 - DECAY) * mean for name, mean in means.items()}
 
 
 ADVERSARIAL: dict[str, AdversarialLoss] = {

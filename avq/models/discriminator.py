@@ -38,7 +38,8 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b H W 1"]:
-        """Logits (float32; positive means real) of the patches of images in [-1, 1].
+        """Logits (float32; positive means real) of the patches of images in [-1, 1]. Features of
+        the hidden layers are put into the collection 'intermediates' where it is mutable.
 
         Raises:
             ValueError: unless there are as many strides as filters.
@@ -48,4 +49,5 @@ class Discriminator(nn.Module):
             x = conv(features, 3, stride, self.dtype, name=f"conv{i + 1}")(x)
             if i < last:
                 x = NormLeaky(self.dtype, self.axis_name, name=f"norm{i + 1}")(x, train)
+                self.sow("intermediates", "features", x)
         return x.astype(jnp.float32)

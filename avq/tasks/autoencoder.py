@@ -21,7 +21,7 @@ from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
 from avq.evaluate.metrics.code_use import perplexity, usage
 from avq.losses import Loss
-from avq.losses.adversarial import gradient_penalty
+from avq.losses.adversarial import gradient_penalty, lecam, updated_averages
 from avq.losses.perceptual import read_lpips
 from avq.models.build import make_autoencoder, make_discriminator, model_kinds, require_multiple
 from avq.models.discriminator import Discriminator
@@ -30,6 +30,7 @@ from avq.settings import construct, setting
 from avq.tasks.alarms import Ruin, collapse
 from avq.tasks.objective import Objective
 from avq.train.optim import Optim
+from avq.train.state import AVERAGES
 from avq.train.task import Alarm, Batch, Batches, Evaluation, Gradients, Params, Task, Variables
 from avq.trained import PLAYER as VQVAE
 
@@ -99,6 +100,11 @@ class Autoencoder(Task):
             adam = replace(optim, optimizer="adam", weight_decay=0.0, b1=optim.discriminator_b1)
             self.optims = {DISCRIMINATOR: adam}
             self.starts = {DISCRIMINATOR: self.objective.loss.adversarial_start}
+            if self.objective.loss.feature_matching and len(self.discriminator.filters) == 1:
+                raise InputError(
+                    "loss.feature_matching needs a discriminator with hidden layers, and "
+                    "discriminator.filters has the logit alone. Give it more layers."
+                )
         require_multiple(self.data.image_size, self.model.stride())
 
     @classmethod
@@ -115,6 +121,9 @@ class Autoencoder(Task):
         module: Any = self.model if player == VQVAE else self.discriminator
         size = self.data.image_size
         variables: Variables = module.init(key, jnp.zeros((1, size, size, 3)), train=False)
+        if player == DISCRIMINATOR and self.objective.loss.lecam:
+            # Near the logits of an untrained discriminator.
+            return {**variables, AVERAGES: {"real": jnp.zeros(()), "fake": jnp.zeros(())}}
         return variables
 
     def gradients(
@@ -167,14 +176,15 @@ class Autoencoder(Task):
                 mutable=["batch_stats", "codebook"],
                 rngs={"codebook": key},
             )
-            opponent = None
+            discriminate = None
             if self.discriminator is not None:
 
-                def opponent(x: Array) -> Array:
-                    return self._logits(params[DISCRIMINATOR], model_state[DISCRIMINATOR], x)[0]
+                def discriminate(x: Array) -> tuple[Array, tuple[Array, ...]]:
+                    opponent = params[DISCRIMINATOR], model_state[DISCRIMINATOR]
+                    return self._discriminate(*opponent, x)[:2]
 
             loss, metrics = self.objective.generator_loss(
-                outputs, targets, opponent, adversarial_on, frozen
+                outputs, targets, discriminate, adversarial_on, frozen
             )
             return loss, (metrics, dict(mutated), outputs)
 
@@ -193,29 +203,39 @@ class Autoencoder(Task):
         adversarial_on: Float[Array, ""],
     ) -> tuple[Params, Variables, dict[str, Array]]:
         """Gradients, model state and metrics of the discriminator."""
+        weights = self.objective.loss
 
         def loss_of(own: Params) -> tuple[Array, Any]:
-            real, mutated = self._logits(own, model_state, targets)
-            fake, mutated = self._logits(own, mutated, lax.stop_gradient(images))
+            real, _, mutated = self._discriminate(own, model_state, targets)
+            fake, _, mutated = self._discriminate(own, mutated, lax.stop_gradient(images))
             loss, metrics = self.objective.discriminator_loss(real, fake, adversarial_on)
-            if self.objective.loss.r1:
+            if weights.r1:
                 metrics["r1"] = gradient_penalty(
-                    lambda x: self._logits(own, model_state, x)[0], targets
+                    lambda x: self._discriminate(own, model_state, x)[0], targets
                 )
-                loss += adversarial_on * self.objective.loss.r1 * metrics["r1"]
+                loss += adversarial_on * weights.r1 * metrics["r1"]
+            if weights.lecam:
+                averages = model_state[AVERAGES]
+                metrics["lecam"] = lecam(real, fake, averages)
+                loss += adversarial_on * weights.lecam * metrics["lecam"]
+                mutated[AVERAGES] = updated_averages(averages, real, fake)
             return loss, (metrics, mutated)
 
         gradients, (metrics, mutated) = jax.grad(loss_of, has_aux=True)(params)
         return gradients, mutated, metrics
 
-    def _logits(
+    def _discriminate(
         self, params: Params, model_state: Variables, x: Float[Array, "b h w 3"]
-    ) -> tuple[Float[Array, "b i j 1"], dict[str, Any]]:
-        """Logits of the discriminator, and its model state after the batch."""
+    ) -> tuple[Float[Array, "b i j 1"], tuple[Float[Array, "b _ _ _"], ...], dict[str, Any]]:
+        """Logits of the discriminator, its features by layer, and its batch statistics after the
+        batch.
+        """
         module: Any = self.discriminator
         variables = {"params": params, **model_state}
-        logits, mutated = module.apply(variables, x, train=True, mutable=["batch_stats"])
-        return logits, dict(mutated)
+        mutable = ["batch_stats", "intermediates"]
+        logits, mutated = module.apply(variables, x, train=True, mutable=mutable)
+        features = mutated.pop("intermediates", {}).get("features", ())
+        return logits, features, dict(mutated)
 
     def frozen(self) -> Mapping[str, Any]:
         return {} if self._lpips is None else {"lpips": self._lpips}

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from avq.losses import ADVERSARIAL, TERMS, Loss
-from avq.losses.adversarial import gradient_ratio
+from avq.losses.adversarial import feature_matching, gradient_ratio
 from avq.models.vqvae import Reconstruction
 
 Metrics = dict[str, Float[Array, ""]]
+# From images to a discriminator's logits, and its features by layer.
+Discriminate: TypeAlias = Callable[
+    [Float[Array, "b h w 3"]], tuple[Float[Array, "b i j 1"], tuple[Float[Array, "b _ _ _"], ...]]
+]
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,17 @@ class Objective:
         self,
         outputs: Reconstruction,
         targets: Float[Array, "b h w 3"],
-        logits: Callable[[Float[Array, "b h w 3"]], Float[Array, "b i j 1"]] | None,
+        discriminate: Discriminate | None,
         adversarial_on: Float[Array, ""],
         frozen: Mapping[str, Any],
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Weighted reconstruction terms, quantisation loss and adversarial loss; and each by name.
+        """Weighted reconstruction terms, quantisation loss and losses against the discriminator;
+        and each by name.
 
         Args:
             outputs: of the autoencoder for `targets`.
             targets: images in [-1, 1].
-            logits: of the discriminator for images; None without one.
+            discriminate: the discriminator as a function of images; None without one.
             adversarial_on: whether the players play against each other, 1 or 0.
             frozen: values that terms read and training does not change.
         """
@@ -61,23 +66,37 @@ class Objective:
         quantization = jnp.asarray(sum(level.loss for level in outputs.levels))
         total = reconstruction + quantization
         metrics |= {"reconstruction": reconstruction, "quantization": quantization}
-        if logits is not None:
-            kind = ADVERSARIAL[self.loss.adversarial]
-            adversarial = kind.generator(logits(outputs.images))
-            weight = self.loss.adversarial_weight * adversarial_on
-            if self.loss.adversarial_adaptive:
-                metrics["adversarial_scale"] = gradient_ratio(
-                    lambda x: self.reconstruction_loss(replace(outputs, images=x), targets, frozen)[
-                        0
-                    ],
-                    lambda x: kind.generator(logits(x)),
-                    outputs.images,
-                    self.axis_name,
-                )
-                weight *= metrics["adversarial_scale"]
-            total += weight * adversarial
-            metrics["adversarial"] = adversarial
+        if discriminate is not None:
+            loss, more = self._against(discriminate, outputs, targets, adversarial_on, frozen)
+            total, metrics = total + loss, metrics | more
         return total, metrics | {"loss": total}
+
+    def _against(
+        self,
+        discriminate: Discriminate,
+        outputs: Reconstruction,
+        targets: Float[Array, "b h w 3"],
+        adversarial_on: Float[Array, ""],
+        frozen: Mapping[str, Any],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The autoencoder's losses against the discriminator, of `generator_loss`."""
+        kind = ADVERSARIAL[self.loss.adversarial]
+        logits, features = discriminate(outputs.images)
+        metrics = {"adversarial": kind.generator(logits)}
+        weight = self.loss.adversarial_weight * adversarial_on
+        if self.loss.adversarial_adaptive:
+            metrics["adversarial_scale"] = gradient_ratio(
+                lambda x: self.reconstruction_loss(replace(outputs, images=x), targets, frozen)[0],
+                lambda x: kind.generator(discriminate(x)[0]),
+                outputs.images,
+                self.axis_name,
+            )
+            weight *= metrics["adversarial_scale"]
+        total = weight * metrics["adversarial"]
+        if self.loss.feature_matching:
+            metrics["feature_matching"] = feature_matching(discriminate(targets)[1], features)
+            total += self.loss.feature_matching * adversarial_on * metrics["feature_matching"]
+        return total, metrics
 
     def discriminator_loss(
         self,

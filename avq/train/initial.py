@@ -12,12 +12,13 @@ import numpy as np
 from avq.checkpoint import Checkpoints
 from avq.config import CONFIG
 from avq.errors import InputError
-from avq.train.state import TrainState
+from avq.train.state import AVERAGES, TrainState
 
 
 def with_weights(state: TrainState, run: str, averaged: str) -> tuple[int, TrainState]:
     """A new run's state with the parameters and model state of the players that another run has,
-    the averaged ones of the averaged player. Optimisers and other players stay as they are.
+    the averaged ones of the averaged player. Optimisers, averages of losses and other players stay
+    as they are.
 
     Args:
         state: of the new run.
@@ -41,10 +42,16 @@ def with_weights(state: TrainState, run: str, averaged: str) -> tuple[int, Train
         if name == averaged:
             variables |= other["ema"]
             ema = _placed(ema, other["ema"], f"{flag}: {name}")
-        taken = _placed(players[name].variables(), variables, f"{flag}: {name}")
+        own = players[name]
+        taken = _placed(_network(own.variables()), _network(variables), f"{flag}: {name}")
         params = taken.pop("params")
-        players[name] = replace(players[name], params=params, model_state=taken)
+        players[name] = replace(own, params=params, model_state={**own.model_state, **taken})
     return step, replace(state, players=players, ema=ema)
+
+
+def _network(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """All collections but the averages of losses, which runs of other losses do not have."""
+    return {name: tree for name, tree in variables.items() if name != AVERAGES}
 
 
 def _placed(target: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:

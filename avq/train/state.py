@@ -14,6 +14,7 @@ from avq.train.task import Params, Task, Variables
 from avq.typing import Leaf
 
 CODEBOOK = "codebook"  # collection of codebooks that learn by moving averages
+AVERAGES = "averages"  # collection of averages that a loss keeps: part of a run, not of a network
 
 
 @flax.struct.dataclass
@@ -22,8 +23,8 @@ class Player:
 
     Attributes:
         params: its parameters.
-        model_state: its other variables by collection: 'batch_stats', and 'codebook' where one is
-            learned by moving averages.
+        model_state: its other variables by collection: 'batch_stats', 'codebook' where one is
+            learned by moving averages, 'averages' where a loss keeps some.
         opt_state: state of its optimiser.
     """
 

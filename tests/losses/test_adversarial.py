@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avq.losses.adversarial import ADVERSARIAL, gradient_penalty
+from avq.losses.adversarial import (
+    ADVERSARIAL,
+    feature_matching,
+    gradient_penalty,
+    lecam,
+    updated_averages,
+)
 
 KINDS = ("non_saturating", "hinge", "least_squares")
 GENERATOR = {kind: jax.jit(loss.generator) for kind, loss in ADVERSARIAL.items()}
@@ -112,3 +118,52 @@ def test_gradient_penalty_of_linear_logits_is_half_their_squared_slope():
 
     expected = np.sum(slope**2) / 2
     assert float(gradient_penalty(logits, images)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_feature_matching_is_the_sum_over_layers_of_mean_absolute_differences():
+    rng = np.random.default_rng(0)
+    real, fake = [
+        tuple(rng.normal(size=s).astype(np.float32) for s in ((2, 4, 3, 5), (2, 2, 2, 7)))
+        for _ in range(2)
+    ]
+    expected = sum(
+        np.mean(np.abs(a.astype(np.float64) - b)) for a, b in zip(real, fake, strict=True)
+    )
+    actual = feature_matching(*jax.tree.map(jnp.asarray, (real, fake)))
+    chex.assert_trees_all_close(actual, np.float32(expected), rtol=1e-5)
+
+
+def test_feature_matching_of_bfloat16_features_is_taken_in_float32():
+    real = jnp.full((1, 16, 64, 3), 0.5, jnp.bfloat16)
+    actual = feature_matching((real,), (real + jnp.bfloat16(2**-8),))
+    chex.assert_type(actual, jnp.float32)
+    chex.assert_trees_all_close(actual, jnp.float32(2**-8), rtol=1e-6)
+
+
+AVERAGES = {"real": jnp.float32(2.0), "fake": jnp.float32(-1.0)}
+
+
+def test_lecam_squares_distances_to_the_average_of_the_other_side():
+    # Real logits lie 4, 1 and -1 above the fake average, fake ones 5, 2 and -1 below the real one.
+    actual = lecam(logits(3, 0, -2), logits(-3, 0, 3), AVERAGES)
+    chex.assert_trees_all_close(actual, jnp.float32((16 + 1) / 3 + (25 + 4) / 3), rtol=1e-6)
+
+
+def test_lecam_pulls_logits_back_to_the_other_side():
+    real, fake = logits(3, -2), logits(-3, 3)
+    to_real, to_fake = jax.grad(lecam, (0, 1))(real, fake, AVERAGES)
+    chex.assert_trees_all_close(to_real, logits(4, 0), rtol=1e-6)
+    chex.assert_trees_all_close(to_fake, logits(-5, 0), rtol=1e-6)
+
+
+def test_averages_of_logits_move_by_a_hundredth():
+    actual = updated_averages(AVERAGES, logits(3, 0, -6), logits(-3, 0, 9))
+    expected = {"real": 0.99 * 2 - 0.01, "fake": -0.99 + 0.02}
+    chex.assert_trees_all_close(actual, jax.tree.map(jnp.float32, expected), rtol=1e-6)
+
+
+def test_averages_of_a_batch_are_the_mean_of_those_of_its_parts():
+    real, fake = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 3, 3, 1)), jnp.float32)
+    parts = [updated_averages(AVERAGES, real[i::4], fake[i::4]) for i in range(4)]
+    expected = jax.tree.map(lambda *values: sum(values) / 4, *parts)
+    chex.assert_trees_all_close(updated_averages(AVERAGES, real, fake), expected, rtol=1e-5)

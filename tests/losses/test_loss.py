@@ -15,6 +15,8 @@ PAPER = {
     "adversarial_start": 0,
     "quantization_start": 0,
     "r1": 0.0,
+    "lecam": 0.0,
+    "feature_matching": 0.0,
     "lpips_weights": "",
 }
 
@@ -37,6 +39,10 @@ def test_term_registered_later_has_weight_0_until_it_is_chosen(monkeypatch):
         ("adversarial", "wasserstein", "is not one of non_saturating, hinge, least_squares"),
         ("adversarial_weight", -0.1, "not negative"),
         ("adversarial_weight", float("nan"), "has to be a number"),
+        ("lecam", -0.1, "not negative"),
+        ("lecam", True, "has to be a number"),
+        ("feature_matching", -1.0, "not negative"),
+        ("feature_matching", float("inf"), "has to be a number"),
         ("adversarial_start", -1, "between 0 and 2,147,483,647"),
         ("adversarial_start", 0.5, "whole number"),
         ("quantization_start", -1, "between 0 and 2,147,483,647"),

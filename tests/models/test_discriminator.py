@@ -95,6 +95,21 @@ def test_model_is_its_composition_by_hand(train):
     chex.assert_trees_all_close(*both(variables, images), rtol=1e-3, atol=1e-4)
 
 
+def test_features_are_those_of_the_hidden_layers(key):
+    """Put out where they are asked for, and no part of the variables."""
+
+    def features(x):
+        variables = Discriminator(TINY).init(key, x, True)
+        return variables, Discriminator(TINY).apply(variables, x, False, mutable=["intermediates"])
+
+    variables, (_, state) = jax.eval_shape(
+        features, jax.ShapeDtypeStruct((2, 16, 16, 3), "float32")
+    )
+    assert set(variables) == {"params", "batch_stats"}
+    shapes = [feature.shape for feature in state["intermediates"]["features"]]
+    assert shapes == [(2, 8, 8, 3), (2, 4, 4, 3), (2, 2, 2, 3), (2, 2, 2, 2), (2, 2, 2, 2)]
+
+
 def test_batch_norm_is_over_the_global_batch():
     images = normal(4, 16, 16, 3)
     alone, shared = Discriminator(TINY), Discriminator(TINY, axis_name="data")

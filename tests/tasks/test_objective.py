@@ -31,7 +31,7 @@ MAE = float(np.mean(np.abs(np.asarray(outputs().images) - np.asarray(TARGETS))))
 def test_generator_loss_is_error_plus_quantisation_plus_weighted_adversary(on, weight):
     objective = Objective(Loss(adversarial_weight=weight))
     loss, metrics = objective.generator_loss(
-        outputs(), TARGETS, lambda _: LOGITS, jnp.float32(on), FROZEN
+        outputs(), TARGETS, lambda _: (LOGITS, ()), jnp.float32(on), FROZEN
     )
     adversarial = np.mean(np.log1p(np.exp(-np.asarray(LOGITS))))
     np.testing.assert_allclose(metrics["mae_over_var"], MAE / 0.5, rtol=1e-5)
@@ -47,12 +47,12 @@ def test_adaptive_weight_makes_both_gradients_alike():
     """At the reconstructions, as those of random linear logits show."""
     slope = jnp.asarray(np.random.default_rng(3).normal(size=(2, 4, 4, 3)), jnp.float32)
 
-    def logits(x):
-        return jnp.einsum("bhwc,bhwc->b", x, slope)[:, None, None, None]
+    def discriminate(x):
+        return jnp.einsum("bhwc,bhwc->b", x, slope)[:, None, None, None], ()
 
     loss = Loss(adversarial="hinge", adversarial_weight=0.5, adversarial_adaptive=True)
     total, metrics = Objective(loss).generator_loss(
-        outputs(), TARGETS, logits, jnp.float32(1), FROZEN
+        outputs(), TARGETS, discriminate, jnp.float32(1), FROZEN
     )
     of_error = 1 / 0.5 / TARGETS.size * np.sqrt(TARGETS.size)  # signs, over variance and number
     scale = of_error / (np.linalg.norm(slope) / 2)
@@ -61,7 +61,24 @@ def test_adaptive_weight_makes_both_gradients_alike():
     np.testing.assert_allclose(total, MAE / 0.5 + 0.75 + 0.5 * scale * adversarial, rtol=1e-4)
 
 
-def test_without_logits_there_is_no_adversarial_loss():
+@pytest.mark.parametrize("on", [1.0, 0.0])
+def test_features_of_reconstructions_are_matched_to_those_of_the_targets(on):
+    def discriminate(x):
+        return LOGITS, (2 * x, x[:, :1] + 1)
+
+    loss = Loss(adversarial_weight=0.1, feature_matching=0.5)
+    total, metrics = Objective(loss).generator_loss(
+        outputs(), TARGETS, discriminate, jnp.float32(on), FROZEN
+    )
+    differences = np.abs(np.asarray(outputs().images) - np.asarray(TARGETS))
+    matching = 2 * np.mean(differences) + np.mean(differences[:, :1])
+    np.testing.assert_allclose(metrics["feature_matching"], matching, rtol=1e-5)
+    adversarial = np.mean(np.log1p(np.exp(-np.asarray(LOGITS))))
+    expected = MAE / 0.5 + 0.75 + on * (0.1 * adversarial + 0.5 * matching)
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_without_a_discriminator_there_is_no_adversarial_loss():
     loss, metrics = Objective(Loss()).generator_loss(
         outputs(), TARGETS, None, jnp.float32(1), FROZEN
     )

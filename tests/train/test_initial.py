@@ -63,6 +63,16 @@ def test_player_that_the_other_run_has_not_stays_as_it_is(trained):
     np.testing.assert_array_equal(state.players["c"].params, new.players["b"].params)
 
 
+def test_averages_of_losses_stay_as_they_are(trained):
+    new = init_state(Toy(), ADAM)
+    averages = {"averages": {"mean": np.float32(2)}}
+    with_averages = replace(new.players["b"], model_state=averages)
+    new = replace(new, players={**new.players, "b": with_averages})
+    _, state = with_weights(new, trained[0], "a")
+    assert state.players["b"].model_state == averages
+    chex.assert_trees_all_equal(state.players["b"].params, trained[1].players["b"].params)
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
