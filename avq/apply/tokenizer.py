@@ -26,6 +26,7 @@ from avq.trained import TrainedModel, load_model
 
 log = logging.getLogger(__name__)
 
+LARGEST = 512  # side of a square that is computed at once, pixels, unless training has larger ones
 Codes: TypeAlias = tuple[Int[np.ndarray, "..."], ...]
 Size: TypeAlias = tuple[int, int]
 
@@ -61,14 +62,14 @@ def load(
 class Tokenizer:
     """Encodes images into grids of codes, and decodes them.
 
-    An image that is no square of `image_size` is cut into such squares, which overlap and fade into
-    one another; one that is smaller, or no multiple of the stride, is continued by its reflection.
-    Squares are computed one or `batch_size` at a time: encoding and decoding compile at most twice
-    each, and take as much memory for many images as for few.
+    An image is continued by its reflection to a square of one, two or four times `image_size` (one
+    of up to 512 pixels), or cut into the largest of them, which overlap and fade into one another.
+    Encoding and decoding compile at most four times each, and take as much memory for many images
+    as for few.
 
     Attributes:
         trained: the restored run.
-        batch_size: squares at a time.
+        batch_size: squares of `image_size` at a time; a quarter or a sixteenth as many larger ones.
     """
 
     def __init__(self, trained: TrainedModel, batch_size: int = 8) -> None:
@@ -223,8 +224,16 @@ class Tokenizer:
         """Vectors of grids of codes, one array a level."""
         return tuple(table[grid] for table, grid in zip(self.codebooks, codes, strict=True))
 
+    @property
+    def _sides(self) -> list[int]:
+        """Sides of the squares that images become, pixels."""
+        larger = (self.image_size * times for times in (2, 4))
+        return [self.image_size, *(side for side in larger if side <= LARGEST)]
+
     def _tiling(self, height: int, width: int) -> Tiling:
-        return tiling(height, width, self.image_size, self.stride)
+        sides = self._sides
+        side = next((side for side in sides if side >= max(height, width)), sides[-1])
+        return tiling(height, width, side, self.stride)
 
     def encode_sized(self, images: Iterable[Any]) -> Iterator[tuple[Codes, Size]]:
         """`encode_each`, with the height and width of each image."""
@@ -238,7 +247,7 @@ class Tokenizer:
                 whole = reflected(pixels, *begun[-1][0].shape)
                 yield from (whole[box] for box in begun[-1][0].boxes)
 
-        codes = self._in_batches(self._encode, squares())
+        codes = self._in_batches(self._encode, 1, squares())
         for first in codes:
             tiles, size = begun.popleft()
             own = [first, *itertools.islice(codes, len(tiles.boxes) - 1)]
@@ -267,7 +276,7 @@ class Tokenizer:
                     )
                     yield tuple(grid[part] for grid, part in zip(levels, cut, strict=True))
 
-        pixels = self._in_batches(self._decode, squares())
+        pixels = self._in_batches(self._decode, self.cells[0], squares())
         for first in pixels:
             tiles, (height, width) = begun.popleft()
             rest = itertools.islice(pixels, len(tiles.boxes) - 1)
@@ -275,14 +284,28 @@ class Tokenizer:
             yield np.round((np.clip(whole, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
 
     def _in_batches(
-        self, function: Callable[[Any, Any], Any], rows: Iterator[Any]
+        self, function: Callable[..., Any], cell: int, squares: Iterator[Any]
     ) -> Iterator[Any]:
-        """Results of a function for rows: of one alone, or of `batch_size`, the last repeated."""
-        while some := list(itertools.islice(rows, self.batch_size)):
-            filled = some if len(some) == 1 else some + some[-1:] * (self.batch_size - len(some))
-            batch = jax.tree.map(lambda *row: jnp.asarray(np.stack(row)), *filled)
-            result = jax.tree.map(np.asarray, function(self._variables, batch))
-            yield from (jax.tree.map(lambda a, i=i: a[i], result) for i in range(len(some)))
+        """Results of a function for squares, so many of a size at a time as `batch_size` says; the
+        last is repeated where there are fewer, unless it is alone.
+
+        Args:
+            function: of the variables and a batch.
+            cell: pixels along a value of the squares' first array.
+            squares: arrays or tuples of arrays.
+        """
+
+        def side(square: Any) -> int:
+            return len(jax.tree.leaves(square)[0]) * cell
+
+        for pixels, alike in itertools.groupby(squares, side):
+            most = max(1, self.batch_size * self.image_size**2 // pixels**2)
+            while some := list(itertools.islice(alike, most)):
+                alone = len(some) == 1 and pixels == self.image_size
+                filled = some if alone else some + some[-1:] * (most - len(some))
+                batch = jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *filled)
+                result = jax.tree.map(np.asarray, function(self._variables, batch))
+                yield from (jax.tree.map(lambda a, i=i: a[i], result) for i in range(len(some)))
 
     def _floats(self, pixels: np.ndarray) -> Float[np.ndarray, "h w 3"]:
         """Pixels in [-1, 1], float32."""

@@ -88,7 +88,7 @@ def test_image_of_any_size_has_grids_that_cover_it(tokenizer, size):
 
 def test_images_of_several_sizes_are_computed_together_and_give_what_each_gives_alone(tokenizer):
     rng = np.random.default_rng(0)
-    sizes = [(16, 16), (40, 17), (5, 5), (16, 16), (33, 64)]
+    sizes = [(16, 16), (40, 17), (5, 5), (16, 16), (33, 64), (30, 20), (70, 130), (16, 9)]
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     codes = list(tokenizer.encode_each(images))
     decoded = list(tokenizer.decode_each(codes, sizes))
@@ -99,22 +99,22 @@ def test_images_of_several_sizes_are_computed_together_and_give_what_each_gives_
         chex.assert_equal_shape([pixels, image])
 
 
-def test_any_number_of_sizes_compiles_four_programs(run):
+def test_any_number_of_sizes_compiles_eight_programs(run):
     fresh: Any = avq.load(run)
-    for side in range(10, 60, 7):
-        fresh.reconstruct(np.zeros((1, side, side + 1, 3), np.uint8))
-    assert fresh._encode._cache_size() == fresh._decode._cache_size() == 2
+    for side in range(9, 120, 7):
+        fresh.reconstruct(np.zeros((1 + side % 2, side, side - 1, 3), np.uint8))
+    assert fresh._encode._cache_size() == fresh._decode._cache_size() == 4
 
 
 def test_tiles_of_a_larger_image_show_no_seams(tokenizer):
     """The step between neighbouring pixels at the tiles' borders is as at other codes' borders."""
     x = np.linspace(0, 255, 128).astype(np.uint8)
-    image = np.broadcast_to(x[None, :, None], (128, 128, 3))
+    image = np.broadcast_to(x[None, :, None], (64, 128, 3))
     steps = np.abs(np.diff(tokenizer.reconstruct(image)[0].astype(float), axis=1)).mean((0, 2))
-    columns = tokenizer._tiling(128, 128).columns
+    columns = tokenizer._tiling(64, 128).columns
     assert {middle % 4 for middle in columns.middles} == {0}
     at_borders = steps[[middle - 1 for middle in columns.middles]]
-    assert len(at_borders) == 14
+    assert len(at_borders) == 2
     assert at_borders.max() <= 1.1 * np.median(steps[3::4])
 
 
