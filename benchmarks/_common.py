@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,11 @@ from avq.bench import Training, runnable_task, time_calls
 
 Row = dict[str, Any]
 Call = Callable[[], Any]
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 def make_parser(

@@ -1,4 +1,5 @@
-"""Training, encoding and decoding beside PyTorch, diffusers and vector-quantize-pytorch.
+"""Training, encoding and decoding beside PyTorch, OpenVINO, onnxruntime, diffusers and
+vector-quantize-pytorch.
 
     pip install -r benchmarks/requirements.txt
     python -m benchmarks.peers [--json FILE] [--runs N] [--study NAME ...] [--dtype DTYPE]
@@ -17,6 +18,8 @@ import diffusers
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
+import openvino
 import torch
 import vector_quantize_pytorch
 
@@ -30,10 +33,12 @@ from benchmarks._common import (
     medians_in_turns,
     random_batch,
     random_training,
+    usable_cores,
     write_json,
 )
 from benchmarks.speed import torch_model
 from benchmarks.speed.reference_ops import reference_ops
+from benchmarks.speed.runtimes import RUNTIMES, RuntimeCalls, exported
 from benchmarks.speed.torch_training import Trainer, copy_variables
 
 # By dtype: share of codes, and distance of pixels in [-1, 1], by which rounding may change outputs.
@@ -162,7 +167,7 @@ class TorchCalls:
             return np.asarray(self.vqvae.decode(self.codes).permute(0, 2, 3, 1).cpu())
 
 
-def require_equal(ours: AvqCalls, peer: TorchCalls, dtype: str) -> None:
+def require_equal(ours: AvqCalls, peer: TorchCalls | RuntimeCalls, dtype: str) -> None:
     """Compares codes and images of the twin with ours.
 
     Raises:
@@ -177,14 +182,32 @@ def require_equal(ours: AvqCalls, peer: TorchCalls, dtype: str) -> None:
         raise ValueError(f"the twin's images differ by up to {distance}")
 
 
+def runtime_calls(twin: TorchCalls, dtype: str, device: str) -> dict[str, RuntimeCalls]:
+    """Encoding and decoding of the twin by runtime; says which runtimes are left out."""
+    able = [n for n, made in RUNTIMES.items() if device == "cpu" and made.computes_in(dtype)]
+    for name in RUNTIMES:
+        if name not in able:
+            print(f"{name} does not compute in {dtype} on this {device}: left out")
+    if not able:
+        return {}
+    inputs = {"encode": twin.pixels, "decode": twin.codes}
+    models = {name: exported(twin.vqvae, name, x) for name, x in inputs.items()}
+    return {n: RuntimeCalls(n, models, twin.pixels, twin.codes, dtype) for n in able}
+
+
 def systems(compare: Compare, case: str, settings: list[str], device: str) -> list[Row]:
-    """Training, encoding and decoding beside the twin, and beside our own reference operations."""
+    """Training, encoding and decoding beside the twin, and beside our own reference operations;
+    the latter two beside runtimes that only infer, too.
+    """
     config = tasks.load(settings)
     ours = AvqCalls(config)
     with reference_ops():
         reference = AvqCalls(config)
     eager = TorchCalls(config, ours, device)
+    runtimes = runtime_calls(eager, config.model.dtype, device)
     require_equal(ours, eager, config.model.dtype)
+    for calls in runtimes.values():
+        require_equal(ours, calls, config.model.dtype)
     compiled = TorchCalls(config, ours, device).compiled()
     rows = []
     for what in ("train", "encode", "decode"):
@@ -193,6 +216,8 @@ def systems(compare: Compare, case: str, settings: list[str], device: str) -> li
             "PyTorch twin, torch.compile": getattr(compiled, what),
             "ours, plain formulation": getattr(reference, what),
         }
+        if what != "train":
+            peers |= {name: getattr(calls, what) for name, calls in runtimes.items()}
         rows += compare(case, what, getattr(ours, what), peers)
     return rows
 
@@ -286,6 +311,7 @@ def vqmodel(compare: Compare, settings: list[str], device: str) -> list[Row]:
 def run(study: str, dtype: str, device: str, runs: int) -> list[Row]:
     """Rows of one of STUDIES."""
     tiny, width_64 = ([*case, f"--config.model.dtype={dtype}"] for case in (TINY, WIDTH_64))
+    cases = {"ah_vqvae:tiny": tiny, "width 64": width_64}
     timed: Compare = partial(compare, runs=runs)
     match study:
         case "tiny":
@@ -293,7 +319,6 @@ def run(study: str, dtype: str, device: str, runs: int) -> list[Row]:
         case "width64":
             return systems(timed, "width 64", width_64, device)
         case "attention":
-            cases = {"ah_vqvae:tiny": tiny, "width 64": width_64}
             return [row for case in cases.items() for row in attention(timed, *case)]
         case "quantiser":
             return quantiser(timed, device)
@@ -305,12 +330,16 @@ def main() -> None:
     parser = make_parser(__doc__, runs=5, studies=STUDIES)
     parser.add_argument("--dtype", choices=TOLERANCES, help="as in configs; bfloat16 on a GPU")
     arguments = parser.parse_args()
+    torch.set_num_threads(usable_cores())
     cpu.keep_memory()
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
     dtype = arguments.dtype or ("float32" if device == "cpu" else "bfloat16")
     versions = {
         "device": parallel.device_in_words(parallel.make_mesh(1)),
         "torch": torch.__version__,
+        "openvino": openvino.__version__.partition("-")[0],
+        "onnxruntime": onnxruntime.__version__,
+        "threads": usable_cores(),
         "dtype": dtype,
     }
     print(f"jax: {jax.__version__}", *(f"{name}: {value}" for name, value in versions.items()))
