@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,12 @@ from avq.bench import Training, runnable_task, time_calls
 
 Row = dict[str, Any]
 Call = Callable[[], Any]
+STEPS = 3  # of `training_memory`
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 def make_parser(
@@ -104,6 +111,22 @@ def peak_growth(call: Call) -> int:
     resident = _memory("VmRSS")
     jax.block_until_ready(call())
     return max(0, _memory("VmHWM") - resident)
+
+
+def training_memory(make_step: Callable[[], Call]) -> int:
+    """Bytes that building a model and training it for STEPS steps need at their peak, see
+    `peak_growth`; compilation is part of them.
+
+    Args:
+        make_step: builds the model; returns its training step.
+    """
+
+    def train() -> None:
+        step = make_step()
+        for _ in range(STEPS):
+            jax.block_until_ready(step())
+
+    return peak_growth(train)
 
 
 def _memory(field: str) -> int:

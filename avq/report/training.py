@@ -38,18 +38,28 @@ def curves(records: Sequence[Record]) -> dict[str, str]:
     return {title: line_chart(s, "step", label) for title, (s, label) in charts.items() if s}
 
 
-def training_seconds(records: Sequence[Record], batch_size: int) -> float | None:
+def training_seconds(
+    records: Sequence[Record], batch_size: int, step: int | None = None
+) -> float | None:
     """Seconds of the training steps, without compilation, evaluation and saving, from the speed of
     each interval; None where an interval has none.
+
+    Args:
+        records: of the run.
+        batch_size: images in a batch.
+        step: the last that counts, which may lie inside an interval; None for the last of all.
     """
     seconds, before = 0.0, 0
     for record in records:
         if "train/loss" not in record:
             continue
+        if step is not None and before >= step:
+            break
         speed = record.get("train/images_per_second")
         if not isinstance(speed, int | float) or speed <= 0:
             return None
-        seconds += (record["step"] - before) * batch_size / speed
+        last = record["step"] if step is None else min(record["step"], step)
+        seconds += (last - before) * batch_size / speed
         before = record["step"]
     return seconds or None
 

@@ -71,7 +71,7 @@ def rows_of_run(run: Path, job: Job) -> list[Row]:
     `seconds` are those of `training_seconds`.
     """
     rows, records = [], read_records(run, job.steps)
-    for number, record in enumerate(records, start=1):
+    for record in records:
         measures = {
             key.removeprefix("eval/"): value
             for key, value in record.items()
@@ -79,7 +79,7 @@ def rows_of_run(run: Path, job: Job) -> list[Row]:
         }
         if measures:
             step: int = record["step"]
-            seconds = training_seconds(records[:number], job.batch_size)
+            seconds = training_seconds(records, job.batch_size, step)
             place = {"system": job.system, "data": job.data, "seed": job.seed, "step": step}
             cost = {
                 "images": step * job.batch_size,

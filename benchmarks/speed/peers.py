@@ -1,4 +1,5 @@
-"""Training, encoding and decoding beside PyTorch, diffusers and vector-quantize-pytorch.
+"""Training, encoding and decoding beside PyTorch, OpenVINO, onnxruntime, diffusers and
+vector-quantize-pytorch.
 
     pip install -r benchmarks/requirements.txt
     python -m benchmarks.peers [--json FILE] [--runs N] [--study NAME ...] [--dtype DTYPE]
@@ -7,9 +8,14 @@ The PyTorch twin carries our parameters, and its outputs have to equal ours befo
 calls are in one process, with the memory setting of `avq.cpu`, from which the peers gain as well. A
 ratio is ours over the peer's: under 1, we are faster. On a GPU, convolutions and products are in
 bfloat16 on both sides, by autocast on the peer's.
+
+The study `memory` compares the peaks of resident memory of training, each in a process of its own
+and above what it held before the model was built; there only ours has the memory setting.
 """
 
-from collections.abc import Callable
+import argparse
+import json
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,28 +23,35 @@ import diffusers
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
+import openvino
 import torch
 import vector_quantize_pytorch
 
 from avq import cpu, parallel, tasks
 from avq.models.quantizers import EMAQuantizer
 from avq.models.vqvae import VQVAE
+from avq.tasks.autoencoder import Autoencoder
 from benchmarks._common import (
     Call,
     Row,
+    child_result,
     make_parser,
     medians_in_turns,
     random_batch,
     random_training,
+    training_memory,
+    usable_cores,
     write_json,
 )
 from benchmarks.speed import torch_model
 from benchmarks.speed.reference_ops import reference_ops
+from benchmarks.speed.runtimes import RUNTIMES, RuntimeCalls, exported
 from benchmarks.speed.torch_training import Trainer, copy_variables
 
 # By dtype: share of codes, and distance of pixels in [-1, 1], by which rounding may change outputs.
 TOLERANCES = {"float32": (0.01, 1e-3), "bfloat16": (0.03, 0.1)}
-STUDIES = ("tiny", "width64", "attention", "quantiser", "vqmodel")
+STUDIES = ("tiny", "width64", "memory", "attention", "quantiser", "vqmodel")
 # Adam, since torch.optim.Muon takes no kernels of convolutions.
 TINY = [
     "--config=configs/ah_vqvae.py:tiny",
@@ -120,21 +133,42 @@ def torch_pixels(batch: dict[str, np.ndarray], device: str) -> torch.Tensor:
     return pixels.float() / 127.5 - 1
 
 
-class TorchCalls:
-    """The same calls of the PyTorch twin, with our variables."""
+class TorchTraining:
+    """Training of the PyTorch twin on a batch of random pixels.
 
-    def __init__(self, config: Any, ours: AvqCalls, device: str) -> None:
+    Args:
+        config: of the system.
+        device: where it runs.
+        variables: ours by player, for the twin to begin with; None leaves its own.
+    """
+
+    pixel_variance = Autoencoder.pixel_variance  # that of ours without images
+
+    def __init__(
+        self, config: Any, device: str, variables: Mapping[str, Any] | None = None
+    ) -> None:
         place = {"device": device, "memory_format": torch.channels_last}
         self.vqvae = torch_model.VQVAE(config.model).to(**place)
         self.discriminator = torch_model.Discriminator(config.discriminator).to(**place)
-        copy_variables(self.vqvae, ours.variables["vqvae"])
-        copy_variables(self.discriminator, ours.variables["discriminator"])
-        task: Any = ours.training.task
-        self.pixel_variance = task.pixel_variance
+        if variables is not None:
+            copy_variables(self.vqvae, variables["vqvae"])
+            copy_variables(self.discriminator, variables["discriminator"])
         self.pixels = torch_pixels(random_batch(config), device)
-        self.codes = torch.tensor(np.asarray(ours.codes[0])).long().to(device)
         self.autocast = autocast(config, device)
         self.trainer = Trainer(config, self.vqvae, self.discriminator, self.autocast)
+
+    def train(self) -> float:
+        """Trains one step; returns its loss."""
+        self.vqvae.train(), self.discriminator.train()
+        return float(self.trainer.step(self.pixels, self.pixel_variance))
+
+
+class TorchCalls(TorchTraining):
+    """The calls of `AvqCalls` by the PyTorch twin, with our variables."""
+
+    def __init__(self, config: Any, ours: AvqCalls, device: str) -> None:
+        super().__init__(config, device, ours.variables)
+        self.codes = torch.tensor(np.asarray(ours.codes[0])).long().to(device)
 
     def compiled(self) -> "TorchCalls":
         """Compiles all calls by `torch.compile`."""
@@ -143,11 +177,6 @@ class TorchCalls:
         self.vqvae.decode = torch.compile(self.vqvae.decode)
         self.discriminator.forward = torch.compile(self.discriminator.forward)
         return self
-
-    def train(self) -> float:
-        """Trains one step; returns its loss."""
-        self.vqvae.train(), self.discriminator.train()
-        return float(self.trainer.step(self.pixels, self.pixel_variance))
 
     def encode(self) -> list[np.ndarray]:
         """Codes by level, finest first."""
@@ -162,7 +191,7 @@ class TorchCalls:
             return np.asarray(self.vqvae.decode(self.codes).permute(0, 2, 3, 1).cpu())
 
 
-def require_equal(ours: AvqCalls, peer: TorchCalls, dtype: str) -> None:
+def require_equal(ours: AvqCalls, peer: TorchCalls | RuntimeCalls, dtype: str) -> None:
     """Compares codes and images of the twin with ours.
 
     Raises:
@@ -177,14 +206,32 @@ def require_equal(ours: AvqCalls, peer: TorchCalls, dtype: str) -> None:
         raise ValueError(f"the twin's images differ by up to {distance}")
 
 
+def runtime_calls(twin: TorchCalls, dtype: str, device: str) -> dict[str, RuntimeCalls]:
+    """Encoding and decoding of the twin by runtime; says which runtimes are left out."""
+    able = [n for n, made in RUNTIMES.items() if device == "cpu" and made.computes_in(dtype)]
+    for name in RUNTIMES:
+        if name not in able:
+            print(f"{name} does not compute in {dtype} on this {device}: left out")
+    if not able:
+        return {}
+    inputs = {"encode": twin.pixels, "decode": twin.codes}
+    models = {name: exported(twin.vqvae, name, x) for name, x in inputs.items()}
+    return {n: RuntimeCalls(n, models, twin.pixels, twin.codes, dtype) for n in able}
+
+
 def systems(compare: Compare, case: str, settings: list[str], device: str) -> list[Row]:
-    """Training, encoding and decoding beside the twin, and beside our own reference operations."""
+    """Training, encoding and decoding beside the twin, and beside our own reference operations;
+    the latter two beside runtimes that only infer, too.
+    """
     config = tasks.load(settings)
     ours = AvqCalls(config)
     with reference_ops():
         reference = AvqCalls(config)
     eager = TorchCalls(config, ours, device)
+    runtimes = runtime_calls(eager, config.model.dtype, device)
     require_equal(ours, eager, config.model.dtype)
+    for calls in runtimes.values():
+        require_equal(ours, calls, config.model.dtype)
     compiled = TorchCalls(config, ours, device).compiled()
     rows = []
     for what in ("train", "encode", "decode"):
@@ -193,8 +240,45 @@ def systems(compare: Compare, case: str, settings: list[str], device: str) -> li
             "PyTorch twin, torch.compile": getattr(compiled, what),
             "ours, plain formulation": getattr(reference, what),
         }
+        if what != "train":
+            peers |= {name: getattr(calls, what) for name, calls in runtimes.items()}
         rows += compare(case, what, getattr(ours, what), peers)
     return rows
+
+
+def peak_of_training(system: str, settings: list[str]) -> int:
+    """Bytes that training needs in this process, see `training_memory`.
+
+    Args:
+        system: 'ours', with the memory setting of `python -m avq.main`, or 'twin', without.
+        settings: of the config.
+    """
+    config = tasks.load(settings)
+    if system == "ours":
+        cpu.keep_memory()
+        return training_memory(lambda: random_training(config).step)
+    return training_memory(lambda: TorchTraining(config, "cpu").train)
+
+
+def memory(case: str, settings: list[str]) -> Row:
+    """Peaks of training, ours and the twin's, each in a process of its own."""
+    ours, peer = (
+        child_result("--peak-of", json.dumps({"system": system, "settings": settings})) / 2**20
+        for system in ("ours", "twin")
+    )
+    row = {
+        "case": case,
+        "what": "memory",
+        "peer": "PyTorch twin, eager",
+        "ours_mib": ours,
+        "peer_mib": peer,
+        "ratio": ours / peer,
+    }
+    print(
+        "{case:<16}{what:<11}{peer:<36}{ours_mib:>5.0f} MiB{peer_mib:>5.0f} MiB"
+        "{ratio:>8.2f}".format(**row)
+    )
+    return row
 
 
 def attention(compare: Compare, case: str, settings: list[str]) -> list[Row]:
@@ -286,14 +370,19 @@ def vqmodel(compare: Compare, settings: list[str], device: str) -> list[Row]:
 def run(study: str, dtype: str, device: str, runs: int) -> list[Row]:
     """Rows of one of STUDIES."""
     tiny, width_64 = ([*case, f"--config.model.dtype={dtype}"] for case in (TINY, WIDTH_64))
+    cases = {"ah_vqvae:tiny": tiny, "width 64": width_64}
     timed: Compare = partial(compare, runs=runs)
     match study:
         case "tiny":
             return systems(timed, "ah_vqvae:tiny", tiny, device)
         case "width64":
             return systems(timed, "width 64", width_64, device)
+        case "memory" if device == "cpu":
+            return [memory(*case) for case in cases.items()]
+        case "memory":
+            print("memory is left out: resident memory says nothing of a GPU's")
+            return []
         case "attention":
-            cases = {"ah_vqvae:tiny": tiny, "width 64": width_64}
             return [row for case in cases.items() for row in attention(timed, *case)]
         case "quantiser":
             return quantiser(timed, device)
@@ -304,13 +393,21 @@ def run(study: str, dtype: str, device: str, runs: int) -> list[Row]:
 def main() -> None:
     parser = make_parser(__doc__, runs=5, studies=STUDIES)
     parser.add_argument("--dtype", choices=TOLERANCES, help="as in configs; bfloat16 on a GPU")
+    parser.add_argument("--peak-of", type=json.loads, help=argparse.SUPPRESS)  # in this process
     arguments = parser.parse_args()
+    torch.set_num_threads(usable_cores())
+    if arguments.peak_of:
+        print(json.dumps(peak_of_training(**arguments.peak_of)))
+        return
     cpu.keep_memory()
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
     dtype = arguments.dtype or ("float32" if device == "cpu" else "bfloat16")
     versions = {
         "device": parallel.device_in_words(parallel.make_mesh(1)),
         "torch": torch.__version__,
+        "openvino": openvino.__version__.partition("-")[0],
+        "onnxruntime": onnxruntime.__version__,
+        "threads": usable_cores(),
         "dtype": dtype,
     }
     print(f"jax: {jax.__version__}", *(f"{name}: {value}" for name, value in versions.items()))

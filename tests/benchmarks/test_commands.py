@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import benchmarks
@@ -52,3 +53,16 @@ def test_calls_take_turns():
     medians = _common.medians_in_turns(calls, rounds=2, runs=2)
     assert medians.keys() == {"a", "b"}
     assert "".join(order) == 2 * ("aaa" + "bbb")  # one to warm up, two timed
+
+
+def test_memory_of_training_is_its_peak_above_what_was_there():
+    step_mebibytes = iter((16, 96, 16))
+
+    def make_step():
+        model = np.ones(32 * 2**20, np.uint8)
+        return lambda: model.sum() + np.ones(next(step_mebibytes) * 2**20, np.uint8).sum()
+
+    there = np.ones(64 * 2**20, np.uint8)
+    peak = _common.training_memory(make_step) / 2**20
+    assert there.size == 64 * 2**20
+    assert 120 < peak < 200  # 32 + 96, and what sums need

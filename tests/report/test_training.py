@@ -33,6 +33,11 @@ def test_cost_is_the_time_of_the_steps():
     assert training_seconds(RECORDS, 8) == pytest.approx(100 * 8 / 4 + 100 * 8 / 8)
 
 
+@pytest.mark.parametrize(("step", "seconds"), [(50, 100), (100, 200), (150, 250), (300, 300)])
+def test_cost_up_to_a_step_is_at_the_speed_of_its_interval(step, seconds):
+    assert training_seconds(RECORDS, 8, step) == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("speed", [None, 0, "fast"])
 def test_cost_is_unknown_where_an_interval_has_no_speed(speed):
     record = {"step": 300, "train/loss": 1.0, "train/images_per_second": speed}
