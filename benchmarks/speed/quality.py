@@ -1,7 +1,7 @@
 """Quality by time: trains systems for the same minutes and says when each reached a target.
 
     python -m benchmarks.quality --minutes N --out FOLDER [--data PATH] [--seeds N] [--target DB]
-        [--system NAME ...] [--json FILE]
+        [--system "NAME --config.KEY=VALUE ..." ...] [--json FILE]
 
 A study (`avq study`) in the folder, which the same command continues: steps by each system's step
 time on this machine, learning rates that fall to 0 at the end. Seconds are those of the steps,
@@ -9,6 +9,7 @@ without compilation, evaluation and saving; `kmeans_psnr` is what k-means of raw
 the system's bits.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def train(out: Path, systems: Sequence[str], path: str, minutes: float, seeds: i
 
     Args:
         out: the folder.
-        systems: names of configs.
+        systems: names of configs, each with settings behind it.
         path: of the images.
         minutes: of training a run.
         seeds: number of runs of each system.
@@ -109,7 +110,7 @@ def train(out: Path, systems: Sequence[str], path: str, minutes: float, seeds: i
         The exit code of `avq study`.
     """
     study = Study(
-        systems={name: [name] for name in systems},
+        systems={system: shlex.split(system) for system in systems},
         baseline=systems[-1],
         data={DATA: path},
         seeds=seeds,
