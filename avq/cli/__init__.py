@@ -12,6 +12,7 @@ from avq.cli import (  # noqa: F401, each adds its verbs
     evaluate,
     prepare,
     study,
+    tokenize,
 )
 from avq.cli.app import app
 
