@@ -10,6 +10,7 @@ from avq.cli import (  # noqa: F401, each adds its verbs
     describe,
     encode,
     evaluate,
+    export,
     prepare,
     study,
     tokenize,

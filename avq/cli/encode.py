@@ -7,7 +7,9 @@ import typer
 
 from avq.cli.app import progress, require_writable, verb
 
-Run = Annotated[Path, typer.Argument(help="The --workdir of a training run.")]
+Run = Annotated[
+    Path, typer.Argument(help="The --workdir of a training run, or what avq export wrote.")
+]
 Images = Annotated[
     list[str],
     typer.Argument(metavar="IMAGES...", help="Image files, patterns, folders, .zip files."),
