@@ -18,7 +18,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Any]) -> None:
 
     # safetensors 0.8 writes the memory of a transposed array as it lies, and a file of its own
     # making is for its owner alone.
-    ordered = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     file.write_bytes(save(ordered))
 
 
@@ -35,34 +35,28 @@ def read_tensors(file: Path, expected: Mapping[str, Any]) -> dict[str, np.ndarra
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    sizes = {name: np.dtype(e.dtype).itemsize * _product(e.shape) for name, e in expected.items()}
+    most = sum(np.dtype(e.dtype).itemsize * _product(e.shape) for e in expected.values())
     if not file.is_file():  # a pipe would be waited for
         raise InputError(f"there is no file {str(file)!r}.")
     try:
-        content = _content(file, sum(sizes.values()))
-        tensors: dict[str, np.ndarray] = load(content)
+        content, more = _content(file, most)
+        tensors: dict[str, np.ndarray] = {} if more else load(content)
     except OSError as error:
         raise InputError(f"{str(file)!r} cannot be read ({error.strerror}).") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{str(file)!r} is damaged ({reason}). Put back a copy.") from error
-    for name in sorted({*expected, *tensors}):
-        wanted, there = expected.get(name), tensors.get(name)
-        if wanted is None or there is None:
-            problem = f"lacks {name}" if there is None else f"has {name}, which that has not"
-        elif (there.shape, there.dtype) != (tuple(wanted.shape), np.dtype(wanted.dtype)):
-            problem = f"{name} is {there.dtype} {there.shape}, not {wanted.dtype} {wanted.shape}"
-        else:
-            continue
+    problem = f"it has over {most:,} bytes of tensors" if more else _difference(tensors, expected)
+    if problem:
         raise InputError(f"{str(file)!r} is not of the model that its config describes: {problem}.")
     return tensors
 
 
-def _content(file: Path, most: int) -> bytes:
-    """The whole file.
+def _content(file: Path, most: int) -> tuple[bytes, bool]:
+    """Header and `most` bytes of tensors, and whether there are more.
 
     Raises:
-        ValueError: where its header is longer than it may be, or the rest than `most` bytes.
+        ValueError: where there is no header, or it is longer than it may be.
     """
     with file.open("rb") as stream:
         start = stream.read(LENGTH)
@@ -71,10 +65,20 @@ def _content(file: Path, most: int) -> bytes:
             raise ValueError(f"{len(start)} bytes")
         if header > MAX_HEADER:
             raise ValueError(f"a header of {header:,} bytes, over {MAX_HEADER:,}")
-        content = start + stream.read(header + most + 1)
-    if len(content) > LENGTH + header + most:
-        raise ValueError(f"over {most:,} bytes of tensors, which the config's model has")
-    return content
+        return start + stream.read(header + most), bool(stream.read(1))
+
+
+def _difference(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any]) -> str:
+    """The first difference in words; empty where there is none."""
+    for name in sorted({*expected, *tensors}):
+        wanted, there = expected.get(name), tensors.get(name)
+        if there is None:
+            return f"it lacks {name}"
+        if wanted is None:
+            return f"it has {name}, too"
+        if (there.shape, there.dtype) != (tuple(wanted.shape), np.dtype(wanted.dtype)):
+            return f"{name} is {there.dtype} {there.shape}, not {wanted.dtype} {wanted.shape}"
+    return ""
 
 
 def _product(shape: Any) -> int:

@@ -67,6 +67,11 @@ def load_model(what: str | Path, step: int | None = None) -> TrainedModel:
             of a newer avq, or weights that are damaged or of another model than the config's.
     """
     what = Path(what)
+    if not what.exists():
+        raise InputError(
+            f"no such run, folder or file: {str(what)!r}. Give the --workdir of a training run, or "
+            "what avq export wrote."
+        )
     file = what if what.suffix == SUFFIX and not what.is_dir() else what / TENSORS
     config = _released_config(file.parent)
     if config is not None:
