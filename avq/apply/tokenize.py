@@ -72,14 +72,16 @@ def tokenize(
     if max_rejected is not None:
         data = replace(data, max_rejected=max_rejected)
     splits = open_splits(data, older=tokenizer.trained.dataset.get("split_rule", OLDER) == OLDER)
-    about = _settings(tokenizer, data, splits)
+    grids = tokenizer.grids(data.image_size, data.image_size)
+    layout = Layout(grids, tokenizer.codebook_sizes)
+    about = _settings(tokenizer.digest, layout, data, splits)
     encoder = _Encoder(tokenizer, mesh or parallel.make_mesh())
     callbacks = on_total, on_kept, on_images
     if target.suffix != SUFFIX:
-        return _fill(target, about, splits, data, encoder, *callbacks)
+        return _fill(target, about, splits, data, layout, encoder, *callbacks)
     shards = target.with_name(f"{target.name}.shards")
     if not target.exists():
-        description = _fill(shards, about, splits, data, encoder, *callbacks)
+        description = _fill(shards, about, splits, data, layout, encoder, *callbacks)
         _write_file(target, shards, description, tokenizer)
     description = _about_file(target, about)
     if read_json(shards / CODES) == description:
@@ -87,15 +89,13 @@ def tokenize(
     return description
 
 
-def _settings(tokenizer: Tokenizer, data: Data, splits: Splits) -> JSON:
+def _settings(digest: str, layout: Layout, data: Data, splits: Splits) -> JSON:
     """What decides the codes, for `codes.json`."""
-    grids = tokenizer.grids(data.image_size, data.image_size)
-    layout = Layout(grids, tokenizer.codebook_sizes)
     return {
         "format": FORMAT,
-        "model": tokenizer.digest,
+        "model": digest,
         "image_size": data.image_size,
-        "grids": [list(grid) for grid in grids],
+        "grids": [list(grid) for grid in layout.grids],
         "codebook_sizes": list(layout.codebook_sizes),
         "types": [kind.name for kind in layout.types],
         "split_rule": splits.rule,
@@ -109,6 +109,7 @@ def _fill(
     about: JSON,
     splits: Splits,
     data: Data,
+    layout: Layout,
     encoder: "_Encoder",
     on_total: Callback,
     on_kept: Callback,
@@ -118,7 +119,6 @@ def _fill(
     if description := folder.finished():
         return description
     sets = {split: ImageSet(getattr(splits, split), data.max_rejected) for split in SPLITS}
-    layout = Layout(tuple(map(tuple, about["grids"])), tuple(about["codebook_sizes"]))
     notes = []
     with folder.filling():
         on_total(sum(map(len, sets.values())))
@@ -155,14 +155,14 @@ def _write(
     rejected, written, row = [], 0, rows.start
     with folder.writer(shard) as write:
         for codes, mask in encoder.encoded(batches):
-            for place in range(min(len(mask), rows.stop - row)):
+            done = min(len(mask), rows.stop - row)
+            for place in range(done):
                 name = images.source.name(row + place)
                 if mask[place]:
                     write(layout.record(name, tuple(grid[place] for grid in codes)))
                     written += 1
                 else:
                     rejected.append({"name": name, "reason": images.rejected[name]})
-            done = min(len(mask), rows.stop - row)
             row += done
             on_images(done)
     return {"images": written, "rejected": rejected}

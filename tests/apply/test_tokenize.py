@@ -154,7 +154,8 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(
         tokenized(image_folder, target, on_images=interrupt_after(images))
     with pytest.raises(InputError, match=r"is not finished\. Run the same avq tokenize again"):
         read(target, "train")
-    kept, done = [], []
+    kept: list[int] = []
+    done: list[int] = []
     tokenized(image_folder, target, on_kept=kept.append, on_images=done.append)
     assert digests(target) == digests(whole)
     assert (sum(kept), sum(done)) == (images, 20 - images)

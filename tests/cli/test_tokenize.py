@@ -90,6 +90,7 @@ def test_interrupted_one_says_that_it_continues(
         (("tokenize", "{model}", "{tmp}/none", "{tmp}/codes"), "no such file or folder"),
         (("tokenize", "{model}", "{images}", "{tmp}/no/codes.npz"), "there is no folder"),
         (("tokenize", "{model}", "{images}", "{images}"), "is not an empty folder"),
+        (("eval", "{model}"), "has no images. Give --data PATH"),
         (("export", "{tmp}", "{tmp}/out"), "is not a run"),
         (("export", "{run}", "{run}"), "neither an empty folder"),
         (("export", "{run}", "{run}/config.json"), "neither an empty folder"),
@@ -105,6 +106,20 @@ def test_what_cannot_be_done_gets_one_line(
     assert result.exit_code == 2
     assert message in one_line(result.stderr)
     assert not any(tmp_path.iterdir())
+
+
+def test_images_of_a_shard_are_decoded_to_a_file_each(invoke, released, image_folder, tmp_path):
+    prepared = ("prepare", image_folder, tmp_path / "set", "--size", 16, "--workers", 1)
+    for arguments in (
+        prepared,
+        ("tokenize", released[0], tmp_path / "set", tmp_path / "codes.npz"),
+        ("decode", released[0], tmp_path / "codes.npz", "-o", tmp_path / "out"),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 0, result.output
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(names) == 20
+    assert "test-00000-of-00001.array_record#3.png" in names
 
 
 def test_export_without_figures_has_a_card_with_a_picture(released, tokenizer):
