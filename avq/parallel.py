@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,21 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(
         lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch
     )
+
+
+def map_rows(
+    function: Callable[[Any, Any], Any], mesh: Mesh, options: Mapping[str, Any]
+) -> Callable[[Any, Any], Any]:
+    """`(variables, rows) -> rows`, compiled, with the rows split over the mesh: every device runs
+    the program that one device would run for its part alone.
+
+    Args:
+        function: of variables, which are replicated, and arrays whose first axis is that of rows.
+        mesh: devices.
+        options: of the compiler.
+    """
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS))
+    return jax.jit(mapped, compiler_options=dict(options))
 
 
 def pmean(tree: Any) -> Any:

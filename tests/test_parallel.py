@@ -102,6 +102,19 @@ def test_gradient_of_a_device_varying_parameter_is_of_the_device_s_own_rows(devi
     np.testing.assert_allclose(gradient, 3.5)
 
 
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_mapped_function_sees_the_rows_of_one_device_alone(devices):
+    mesh = parallel.make_mesh(devices)
+    rows = np.arange(24, dtype=np.float32).reshape(8, 3)
+    mapped = parallel.map_rows(lambda scale, x: (scale * x, x - x.mean()), mesh, {})
+    variables = jax.device_put(np.float32(3), parallel.replicated(mesh))
+    scaled, centred = mapped(variables, parallel.shard_batch(rows, mesh))
+    np.testing.assert_array_equal(scaled, 3 * rows)
+    parts = rows.reshape(devices, -1)
+    expected = (parts - parts.mean(1, keepdims=True)).reshape(rows.shape)
+    np.testing.assert_allclose(centred, expected, rtol=1e-6)
+
+
 def test_delayed_maximum_is_that_of_the_call_before():
     largest = parallel.DelayedMax(parallel.make_mesh(2))
     assert [largest(number) for number in (3, 15, 0, 2)] == [0, 3, 15, 0]

@@ -3,13 +3,16 @@
 Its arrays: `names`; `sizes`, height and width of each image, pixels; `level1`, `level2`, ..., all
 codes of a level, finest first, one image after another and row by row; `cells`, pixels along a code
 of each level; `stride`, which sides are rounded up to multiples of; `model`, digest of the model.
+A file of `avq tokenize` has two more: `splits`, 'train' or 'test' of each image, and `about`, the
+text of a `codes.json`.
 """
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,8 +41,20 @@ class CodeFile:
     codes: list[Codes]
 
 
-def write_codes(file: Path, found: CodeFile, tokenizer: Tokenizer) -> None:
-    """Writes a file of codes, each as the smallest unsigned integer that holds its codebook's."""
+def write_codes(
+    file: Path,
+    found: CodeFile,
+    tokenizer: Tokenizer,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Writes a file of codes, each as the smallest unsigned integer that holds its codebook's.
+
+    Args:
+        file: to write.
+        found: codes.
+        tokenizer: that they are of.
+        more: arrays beside them, by name.
+    """
     levels: dict[str, Any] = {}
     for level, size in enumerate(tokenizer.codebook_sizes):
         flat = [codes[level].reshape(-1) for codes in found.codes]
@@ -53,7 +68,7 @@ def write_codes(file: Path, found: CodeFile, tokenizer: Tokenizer) -> None:
         "model": np.str_(tokenizer.digest),
     }
     with replaced(file) as new, new.open("wb") as stream:
-        np.savez_compressed(stream, **arrays, **levels)
+        np.savez_compressed(stream, **arrays, **levels, **more)
 
 
 def read_codes(file: Path, tokenizer: Tokenizer) -> CodeFile:
@@ -63,7 +78,7 @@ def read_codes(file: Path, tokenizer: Tokenizer) -> CodeFile:
         InputError: for a file that is missing, damaged or too large, or was written with another
             model.
     """
-    arrays = _arrays(file)
+    arrays = read_arrays(file)
     levels = [f"level{level + 1}" for level in range(tokenizer.levels)]
     expected = {"names": "U", "sizes": "i", "model": "U"} | dict.fromkeys(levels, "u")
     for name, kind in expected.items():
@@ -104,7 +119,12 @@ def _cut(flat: Sequence[UInt[np.ndarray, "_"]], grids: Sequence[Sequence[Size]])
         yield tuple(parts)
 
 
-def _arrays(file: Path) -> dict[str, Any]:
+def read_arrays(file: Path) -> dict[str, Any]:
+    """Arrays of a file of codes by name, unchecked.
+
+    Raises:
+        InputError: for a file that is missing, damaged or too large.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())

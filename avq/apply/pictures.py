@@ -2,7 +2,7 @@
 
 import glob
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -33,12 +33,7 @@ class Pictures:
             for source in _sources(path):
                 self._places += [(source, index) for index in range(len(source))]
         self.names = [source.name(index) for source, index in self._places]
-        for name, count in Counter(map(as_png, self.names)).items():
-            if count > 1:
-                raise InputError(
-                    f"{count} images would be called {name!r}. Give their common folder, or one "
-                    "of them at a time."
-                )
+        require_distinct(self.names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,8 +57,22 @@ def _sources(path: str) -> Iterator[Source]:
         yield open_source(path)
 
 
+def require_distinct(names: Iterable[str]) -> None:
+    """Refuses images of which two would be one PNG file.
+
+    Raises:
+        InputError: naming it, or a name that `as_png` refuses.
+    """
+    for name, count in Counter(map(as_png, names)).items():
+        if count > 1:
+            raise InputError(
+                f"{count} images would be called {name!r}. Give their common folder, or one of "
+                "them at a time."
+            )
+
+
 def as_png(name: str) -> str:
-    """Name of an image as a PNG file, below any folder.
+    """Name of an image as a PNG file, below any folder; the suffix of an image is replaced.
 
     Raises:
         InputError: for one that would lie elsewhere.
@@ -71,7 +80,8 @@ def as_png(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in name or not path.name:
         raise InputError(f"{name!r} is no name of a file below a folder.")
-    return str(path.with_suffix(".png"))
+    own = path.suffix.lower() in SUFFIXES  # not in 'shard.array_record#7'
+    return str(path.with_suffix(".png") if own else path.with_name(f"{path.name}.png"))
 
 
 def write_png(folder: Path, name: str, pixels: UInt8[np.ndarray, "h w 3"]) -> None:

@@ -1,6 +1,5 @@
 """A trained model in a few words: images of any size to codes and back."""
 
-import hashlib
 import itertools
 import logging
 from collections import deque
@@ -22,7 +21,7 @@ from avq.data.views import centre_square
 from avq.errors import InputError
 from avq.models.vqvae import VQVAE
 from avq.settings import settings_of
-from avq.trained import TrainedModel, load_model
+from avq.trained import TrainedModel, digest, load_model
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +31,27 @@ Size: TypeAlias = tuple[int, int]
 
 
 def load(
-    run: str | Path, step: int | None = None, dtype: str | None = None, batch_size: int = 8
+    what: str | Path, step: int | None = None, dtype: str | None = None, batch_size: int = 8
 ) -> "Tokenizer":
-    """The model of a training run, from its newest checkpoint or that of `step`.
+    """A trained model.
 
     Args:
-        run: its folder.
-        step: of a checkpoint.
+        what: folder of a training run, or one that `avq export` wrote, or the `.safetensors` in it.
+        step: of the run's checkpoint; None for the newest.
         dtype: compute type of convolutions and attention, 'float32' or 'bfloat16'; None for that of
             training. Another one changes the codes of some places.
         batch_size: see `Tokenizer`.
 
     Raises:
-        InputError: when the folder holds no run, or no such checkpoint, and for another dtype.
+        InputError: when it is none of these or damaged, has no such checkpoint, and for another
+            dtype.
 
     Example:
         model = avq.load("runs/ah")
         codes = model.encode(images)
         images = model.decode(codes)
     """
-    trained = load_model(run, step)
+    trained = load_model(what, step)
     if dtype is not None:
         if problem := settings_of(VQVAE)["dtype"].error(dtype):
             raise InputError(f"dtype={dtype!r} {problem}.")
@@ -68,7 +68,7 @@ class Tokenizer:
     as for few.
 
     Attributes:
-        trained: the restored run.
+        trained: the restored model.
         batch_size: squares of `image_size` at a time; a quarter or a sixteenth as many larger ones.
     """
 
@@ -134,12 +134,7 @@ class Tokenizer:
         """Sixteen letters that change with any parameter, codebook or statistic of the model, and
         with its compute type.
         """
-        sha = hashlib.sha256(str(self.trained.model.dtype).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.trained.variables):
-            values = np.asarray(leaf)
-            sha.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
-            sha.update(np.ascontiguousarray(values).tobytes())
-        return sha.hexdigest()[:16]
+        return digest(self.trained.model, self.trained.variables)
 
     def grids(self, height: int, width: int) -> tuple[Size, ...]:
         """Height and width of each level's grid for an image, finest first."""

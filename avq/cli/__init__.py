@@ -10,8 +10,10 @@ from avq.cli import (  # noqa: F401, each adds its verbs
     describe,
     encode,
     evaluate,
+    export,
     prepare,
     study,
+    tokenize,
 )
 from avq.cli.app import app
 

@@ -7,7 +7,9 @@ import typer
 
 from avq.cli.app import progress, require_writable, verb
 
-Run = Annotated[Path, typer.Argument(help="The --workdir of a training run.")]
+Run = Annotated[
+    Path, typer.Argument(help="The --workdir of a training run, or what avq export wrote.")
+]
 Images = Annotated[
     list[str],
     typer.Argument(metavar="IMAGES...", help="Image files, patterns, folders, .zip files."),
@@ -73,14 +75,13 @@ def decode(
     """Decodes a file of codes into images."""
     from avq import cpu
     from avq.apply.code_files import read_codes
-    from avq.apply.pictures import as_png, require_folder, write_png
+    from avq.apply.pictures import require_distinct, require_folder, write_png
     from avq.apply.tokenizer import load
 
     cpu.keep_memory()
     tokenizer = load(run, step, batch_size=batch_size)
     found = read_codes(codes, tokenizer)
-    for name in found.names:
-        as_png(name)
+    require_distinct(found.names)
     require_folder(out)
     with progress() as (on_total, on_images):
         on_total(len(found.names))

@@ -20,7 +20,9 @@ from avq.errors import InputError
     ),
 )
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The --workdir of a training run.")],
+    run: Annotated[
+        Path, typer.Argument(help="The --workdir of a training run, or what avq export wrote.")
+    ],
     more_runs: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
     *,
     data: Annotated[

@@ -96,7 +96,13 @@ def prefetch(
 
 
 def eval_batches(
-    images: ImageSet, *, image_size: int, batch_size: int, host: int = 0, hosts: int = 1
+    images: ImageSet,
+    *,
+    image_size: int,
+    batch_size: int,
+    host: int = 0,
+    hosts: int = 1,
+    rows: range | None = None,
 ) -> Iterator[tuple[Batch, Bool[np.ndarray, "b"]]]:
     """Yields centre squares of every image once, in order, each batch with a mask of its rows.
 
@@ -108,16 +114,18 @@ def eval_batches(
         batch_size: that of all hosts together.
         host: index of this host, 0 to `hosts - 1`.
         hosts: number of equal parts that a batch consists of.
+        rows: of the images; None for all.
     """
+    rows = range(len(images)) if rows is None else rows
     blank = np.zeros((image_size, image_size, 3), np.uint8)
 
     def masked_row(index: int) -> tuple[Row, np.bool_]:
-        image = images[index] if index < len(images) else None
+        image = images[rows[index]] if index < len(rows) else None
         if image is None:
             return {"image": blank}, np.False_
         return {"image": centre_square(image, image_size)}, np.True_
 
-    padded = -(-len(images) // batch_size) * batch_size
+    padded = -(-len(rows) // batch_size) * batch_size
     batches = _in_batches(grain.MapDataset.range(padded).map(masked_row), batch_size, host, hosts)
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BATCHES_AHEAD)
     yield from batches.to_iter_dataset(options)

@@ -200,6 +200,8 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Imag
     if not path:
         if split == "all":
             raise InputError("--split all goes with --data. Give a folder or .zip of images.")
+        if not data.path:
+            raise InputError("a model that avq export wrote has no images. Give --data PATH.")
         own = open_dataset(data, trained.dataset)
         return (own.train if split == "train" else own.test), own.summary
     summary = read_summary(trained.dataset, data.image_size)

@@ -1,6 +1,6 @@
 """Model card: Markdown with the figures as `model-index` metadata, as model hubs read them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -24,13 +24,43 @@ METRICS = {
 }
 
 
-def card(report: Report) -> str:
+def card(report: Report, picture: str = "") -> str:
     """Renders a model card, a README.md for the model's folder.
 
     Names of folders are shortened to their last part: a card may be published.
+
+    Args:
+        report: of the model.
+        picture: file beside the card with images above their reconstructions; empty for none.
     """
-    front = yaml.safe_dump(_metadata(report), sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n" + "\n".join(_lines(report)) + "\n"
+    return _rendered(_metadata(report), _lines(report, picture))
+
+
+def plain_card(
+    title: str, config: Mapping[str, Any], step: int, bits_per_pixel: float, picture: str = ""
+) -> str:
+    """Renders the card of a model that was not evaluated.
+
+    Args:
+        title: name of the run.
+        config: of the run.
+        step: of the checkpoint.
+        bits_per_pixel: of its codes.
+        picture: as for `card`.
+    """
+    size = config["data"]["image_size"]
+    lines = _introduction(_last(title), config["model"], size, bits_per_pixel, picture)
+    trained = f"## Training\n\n{step:,} steps. This model has not been evaluated."
+    return _rendered(_about(), (*lines, trained))
+
+
+def _rendered(front: Mapping[str, Any], lines: Iterable[str]) -> str:
+    text = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True)
+    return f"---\n{text}---\n\n" + "\n".join(lines) + "\n"
+
+
+def _about() -> dict[str, Any]:
+    return {"library_name": "avq", "tags": ["jax", "flax", "vq-vae", "image-tokenizer"]}
 
 
 def _metadata(report: Report) -> dict[str, Any]:
@@ -45,30 +75,35 @@ def _metadata(report: Report) -> dict[str, Any]:
             if isinstance(values.get(key), int | float)
         ],
     }
-    return {
-        "library_name": "avq",
-        "tags": ["jax", "flax", "vq-vae", "image-tokenizer"],
-        "model-index": [{"name": _name(report), "results": [result]}],
-    }
+    return _about() | {"model-index": [{"name": _last(report.title), "results": [result]}]}
 
 
-def _name(report: Report) -> str:
-    return PurePath(report.title).name or report.title
+def _last(path: str) -> str:
+    return PurePath(path).name or path
 
 
-def _lines(report: Report) -> Iterator[str]:
-    values, model = report.values, report.config["model"]
-    size, n = values["image_size"], values["n"]
-    yield f"# {_name(report)}\n"
+def _introduction(
+    name: str, model: Mapping[str, Any], size: int, bits_per_pixel: float, picture: str
+) -> Iterator[str]:
+    yield f"# {name}\n"
     yield (
         f"Discrete image autoencoder of {size}x{size} pixels with {model['levels']} "
         f"{'level' if model['levels'] == 1 else 'levels'} of codes, "
-        f"{values['bits_per_pixel']:.4g} bits a pixel before entropy coding.\n"
+        f"{bits_per_pixel:.4g} bits a pixel before entropy coding.\n"
     )
+    if picture:
+        yield f"![images above their reconstructions]({picture})\n"
     yield "```python\nimport avq\n"
     yield 'model = avq.load("FOLDER")'
     yield "codes = model.encode(images)  # uint8 [B, H, W, 3]"
     yield "images = model.decode(codes)\n```\n"
+
+
+def _lines(report: Report, picture: str) -> Iterator[str]:
+    values, data = report.values, report.config["data"]
+    size, n = values["image_size"], values["n"]
+    bits = values["bits_per_pixel"]
+    yield from _introduction(_last(report.title), report.config["model"], size, bits, picture)
     yield "## Evaluation\n"
     yield (
         f"{n:,} {values['split']} images of {PurePath(str(values['data'])).name}: "
@@ -82,12 +117,11 @@ def _lines(report: Report) -> Iterator[str]:
             between = f"{shown(ends[0])} to {shown(ends[1])}" if ends else ""
             yield f"| {key} | {shown(value)} | {between} | {report.meanings.get(key, '')} |"
     yield "\n## Training\n"
-    data = report.config["data"]
     seconds = training_seconds(report.records, data["batch_size"])
     cost = f", {duration(seconds)} of training steps" if seconds else ""
-    yield (
-        f"{values['step']:,} steps of {data['batch_size']} images of "
-        f"{PurePath(str(data['path'])).name}{cost}."
-    )
-    versions = ", ".join(f"{name} {text}" for name, text in report.environment.items())
-    yield f"\nMeasured with {versions}."
+    path = _last(str(data["path"]))
+    of = f" of {path}" if path else ""
+    yield f"{values['step']:,} steps of {data['batch_size']} images{of}{cost}."
+    if report.environment:
+        versions = ", ".join(f"{name} {text}" for name, text in report.environment.items())
+        yield f"\nMeasured with {versions}."

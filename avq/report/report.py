@@ -11,11 +11,20 @@ from typing import Any
 from jax.sharding import Mesh
 
 from avq import __version__
+from avq.errors import InputError
 from avq.evaluate.comparison import Comparison
 from avq.evaluate.measuring import Measured
+from avq.evaluate.metrics import meanings
+from avq.json_files import read_json
 from avq.parallel import device_in_words
 from avq.report.training import Record, read_records
 from avq.trained import TrainedModel
+
+# Keys that a card reads, beside the measures.
+_NEEDED = {
+    *("n", "image_size", "bits_per_pixel", "step", "split", "data", "crop", "trained_on"),
+    "interval",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,39 @@ def environment(device: str) -> dict[str, str]:
         "device": device,
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def saved_report(run: Path, trained: TrainedModel, file: Path) -> Report:
+    """The report of a run from what `avq eval --json` wrote, without versions and device.
+
+    Args:
+        run: its folder.
+        trained: its model.
+        file: of the figures.
+
+    Raises:
+        InputError: for a file that is missing, damaged or of another model.
+    """
+    values = read_json(file)
+    if values is None:
+        raise InputError(f"there is no file {str(file)!r}. Write it with avq eval --json.")
+    if not isinstance(values, dict) or not values.keys() >= _NEEDED:
+        lacking = ", ".join(sorted(_NEEDED - set(values if isinstance(values, dict) else ())))
+        raise InputError(f"{str(file)!r} holds no figures of avq eval: it lacks {lacking}.")
+    size = trained.config["data"]["image_size"]
+    own = {
+        "step": trained.step,
+        "image_size": size,
+        "bits_per_pixel": trained.model.bits_per_pixel(size),
+    }
+    for name, value in own.items():
+        if values[name] != value:
+            raise InputError(
+                f"{str(file)!r} is of another model: {name} {values[name]}, not {value}. "
+                "Evaluate this one with avq eval --json."
+            )
+    records = read_records(run, trained.step)
+    return Report(str(run), values, meanings(), trained.config, records, {})
 
 
 def make_report(

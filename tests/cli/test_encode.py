@@ -102,6 +102,7 @@ def rewritten(file, target, **changes):
         ({"sizes": np.zeros((4, 2), np.int32)}, r"damaged: 4 names, sizes \(4, 2\)"),
         ({"sizes": np.ones((3, 2), np.int32)}, r"damaged: 4 names, sizes \(3, 2\)"),
         ({"model": np.str_("0" * 16)}, "was encoded by model 0000000000000000, and this one"),
+        ({"names": np.array(["x.png", "x.jpg", "c", "d"])}, r"2 images would be called 'x.png'"),
         ({"names": np.array(["../x.png", "b", "c", "d"])}, r"'../x.png' is no name of a file"),
         ({"names": np.array(["/x.png", "b", "c", "d"])}, r"'/x.png' is no name of a file"),
         ({"names": np.array(["C:/x.png", "b", "c", "d"])}, r"'C:/x.png' is no name of a file"),

@@ -185,3 +185,12 @@ def test_flips_and_crops_are_choices():
 def test_padded_rows_stand_behind_the_real_ones():
     *_, (_, mask) = eval_batches(ImageSet(Numbered(6)), image_size=SIZE, batch_size=4)
     np.testing.assert_array_equal(mask, [True, True, False, False])
+
+
+def test_evaluation_of_some_rows_sees_these_alone():
+    source = ImageSet(Numbered(20, broken={6}), max_rejected=0.1)
+    batches = list(eval_batches(source, image_size=SIZE, batch_size=4, rows=range(5, 11)))
+    images = np.concatenate([batch["image"] for batch, _ in batches])
+    mask = np.concatenate([mask for _, mask in batches])
+    assert images[mask][:, 0, 0, 0].tolist() == [5, 7, 8, 9, 10]
+    assert mask.tolist() == [True, False, True, True, True, True, False, False]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from avq.data import prepare as module
+from avq.data import shard_folder
 from avq.data.dataset import known_statistics
 from avq.data.names import hash_names
 from avq.data.prepare import prepare
@@ -342,7 +343,7 @@ def test_error_of_the_writer_is_one_line(folder, tmp_path, monkeypatch):
 
         def close(self): ...
 
-    monkeypatch.setattr(module, "ArrayRecordWriter", Full)
+    monkeypatch.setattr(shard_folder, "ArrayRecordWriter", Full)
     with pytest.raises(InputError, match=r"cannot be written \(RESOURCE_EXHAUSTED: no space\)"):
         prepare(str(folder), tmp_path / "prepared", size=SIZE)
 

@@ -27,7 +27,7 @@ def prepared(path: str) -> Mapping[str, Any] | None:
         return None
     folder = Path(path)
     if (folder / UNFINISHED).exists():
-        raise InputError(f"{path!r} is not finished. Run the same avq prepare again; it resumes.")
+        raise InputError(f"{path!r} is not finished. Run the same command again; it resumes.")
     if not (folder / DESCRIPTION).is_file():
         return None
     try:

@@ -1,0 +1,253 @@
+"""A whole data set as codes, over all devices, restartably."""
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Int
+
+from avq import cpu, parallel, settings
+from avq.apply.code_files import CodeFile, read_arrays, write_codes
+from avq.apply.code_shards import CODES, FORMAT, SPLITS, Layout, read
+from avq.apply.tokenizer import Codes, Tokenizer
+from avq.data.dataset import ImageSet, require_few
+from avq.data.pipeline import Batch, eval_batches
+from avq.data.settings import Data
+from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
+from avq.data.split import OLDER, Splits, open_splits
+from avq.errors import InputError
+from avq.json_files import read_json
+from avq.models.vqvae import VQVAE
+
+IMAGES_PER_SHARD = 4096  # a multiple of GROUP
+# Images that a device encodes at a time, as many as `Tokenizer` does unless told otherwise. Images
+# are grouped by their place in a shard, and a device's program knows nothing of the others, so that
+# codes do not depend on the number of devices, not even by rounding.
+GROUP = 8
+BATCHES_AHEAD = 2  # given to the devices before the codes of the first are waited for
+SUFFIX = ".npz"
+
+Callback = Callable[[int], object]
+
+
+def tokenize(
+    tokenizer: Tokenizer,
+    path: str,
+    target: Path,
+    *,
+    mesh: Mesh | None = None,
+    max_rejected: float | None = None,
+    on_total: Callback = lambda total: None,
+    on_kept: Callback = lambda done: None,
+    on_images: Callback = lambda done: None,
+) -> JSON:
+    """Writes the codes of a data set, or resumes writing them, and returns the `codes.json`.
+
+    An image is encoded as evaluation sees it: its centre square, at the model's size. The split is
+    drawn as the model's run did. See `avq.apply.code_shards.read` for the way back.
+
+    Args:
+        tokenizer: the model.
+        path: of the images, as `data.path` takes it.
+        target: folder to fill, created if missing; or a `.npz` file, see `avq.apply.code_files`.
+        mesh: devices that share a batch; None for all.
+        max_rejected: share of unreadable images of a split above which to stop; None for that of
+            the model's run.
+        on_total: called with the number of images before the first is read.
+        on_kept: called with the number of images of a shard that an earlier call has finished.
+        on_images: called with the number of images encoded since the call before.
+
+    Raises:
+        InputError: for a path that cannot be opened or has too many unreadable images, a target
+            that holds something else or is being filled by another process, or a full disk.
+    """
+    data = replace(settings.construct(Data, tokenizer.trained.config["data"]), path=path)
+    if max_rejected is not None:
+        data = replace(data, max_rejected=max_rejected)
+    splits = open_splits(data, older=tokenizer.trained.dataset.get("split_rule", OLDER) == OLDER)
+    grids = tokenizer.grids(data.image_size, data.image_size)
+    layout = Layout(grids, tokenizer.codebook_sizes)
+    about = _settings(tokenizer.digest, layout, data, splits)
+    encoder = _Encoder(tokenizer, mesh or parallel.make_mesh())
+    callbacks = on_total, on_kept, on_images
+    if target.suffix != SUFFIX:
+        return _fill(target, about, splits, data, layout, encoder, *callbacks)
+    shards = target.with_name(f"{target.name}.shards")
+    if not target.exists():
+        description = _fill(shards, about, splits, data, layout, encoder, *callbacks)
+        _write_file(target, shards, description, tokenizer)
+    description = _about_file(target, about)
+    if read_json(shards / CODES) == description:
+        shutil.rmtree(shards)
+    return description
+
+
+def _settings(digest: str, layout: Layout, data: Data, splits: Splits) -> JSON:
+    """What decides the codes, for `codes.json`."""
+    return {
+        "format": FORMAT,
+        "model": digest,
+        "image_size": data.image_size,
+        "grids": [list(grid) for grid in layout.grids],
+        "codebook_sizes": list(layout.codebook_sizes),
+        "types": [kind.name for kind in layout.types],
+        "split_rule": splits.rule,
+        "white_level": data.white_level,
+        "source": {split: fingerprint(getattr(splits, split)) for split in SPLITS},
+    }
+
+
+def _fill(
+    target: Path,
+    about: JSON,
+    splits: Splits,
+    data: Data,
+    layout: Layout,
+    encoder: "_Encoder",
+    on_total: Callback,
+    on_kept: Callback,
+    on_images: Callback,
+) -> JSON:
+    folder = ShardFolder(target, CODES, about)
+    if description := folder.finished():
+        return description
+    sets = {split: ImageSet(getattr(splits, split), data.max_rejected) for split in SPLITS}
+    notes = []
+    with folder.filling():
+        on_total(sum(map(len, sets.values())))
+        rows = {split: np.arange(len(images)) for split, images in sets.items()}
+        for shard in shards_of(rows, IMAGES_PER_SHARD):
+            images = sets[shard.split]
+            note = folder.note(shard, images.source)
+            if note is None:
+                note = _write(folder, shard, images, layout, encoder, on_images)
+                folder.keep(shard, note)
+            else:
+                on_kept(len(shard.rows))
+                images.rejected |= {each["name"]: each["reason"] for each in note["rejected"]}
+                require_few(images.rejected, len(images), data.max_rejected)
+            notes.append((shard, note))
+        description = about | {"unused": splits.unused} | _summary(notes)
+        folder.finish(description)
+    return description
+
+
+def _write(
+    folder: ShardFolder,
+    shard: Shard,
+    images: ImageSet,
+    layout: Layout,
+    encoder: "_Encoder",
+    on_images: Callback,
+) -> JSON:
+    """Writes a shard and returns its note: number of its images, and those rejected."""
+    rows = range(int(shard.rows[0]), int(shard.rows[-1]) + 1)
+    batches = eval_batches(
+        images, image_size=encoder.image_size, batch_size=encoder.batch_size, rows=rows
+    )
+    rejected, written, row = [], 0, rows.start
+    with folder.writer(shard) as write:
+        for codes, mask in encoder.encoded(batches):
+            done = min(len(mask), rows.stop - row)
+            for place in range(done):
+                name = images.source.name(row + place)
+                if mask[place]:
+                    write(layout.record(name, tuple(grid[place] for grid in codes)))
+                    written += 1
+                else:
+                    rejected.append({"name": name, "reason": images.rejected[name]})
+            row += done
+            on_images(done)
+    return {"images": written, "rejected": rejected}
+
+
+def _summary(notes: list[tuple[Shard, JSON]]) -> JSON:
+    counts = {
+        split: sum(note["images"] for shard, note in notes if shard.split == split)
+        for split in SPLITS
+    }
+    if not any(counts.values()):
+        raise InputError("there is no readable image.")
+    return {
+        "counts": counts,
+        "shards": [
+            {"file": shard.file, "split": shard.split, "images": note["images"]}
+            for shard, note in notes
+        ],
+        "rejected": [entry for _, note in notes for entry in note["rejected"]],
+    }
+
+
+class _Encoder:
+    """Encodes batches of squares, `GROUP` of them on each device."""
+
+    def __init__(self, tokenizer: Tokenizer, mesh: Mesh) -> None:
+        trained: Any = tokenizer.trained
+        self.image_size, self.batch_size = tokenizer.image_size, GROUP * mesh.size
+        self._mesh = mesh
+        self._variables = jax.device_put(trained.variables, parallel.replicated(mesh))
+
+        def encode(variables: Any, pixels: Any) -> Any:
+            return trained.model.apply(variables, pixels, method=VQVAE.encode)
+
+        options = cpu.compiler_options("inference")
+        self._encode = parallel.map_rows(encode, mesh, options)
+
+    def encoded(
+        self, batches: Iterable[tuple[Batch, Bool[np.ndarray, "b"]]]
+    ) -> Iterator[tuple[tuple[Int[np.ndarray, "b _h _w"], ...], Bool[np.ndarray, "b"]]]:
+        """Codes of each batch, and its mask."""
+        begun: deque[tuple[Any, Any]] = deque()
+        for batch, mask in batches:
+            # In numpy, as a tokenizer does it, so that both see the same bits.
+            pixels = batch["image"].astype(np.float32) / np.float32(127.5) - 1
+            sharded = parallel.shard_batch(pixels, self._mesh)
+            begun.append((self._encode(self._variables, sharded), mask))
+            if len(begun) > BATCHES_AHEAD:
+                codes, mask = begun.popleft()
+                yield jax.device_get(codes), mask
+        for codes, mask in begun:
+            yield jax.device_get(codes), mask
+
+
+def _write_file(file: Path, shards: Path, description: JSON, tokenizer: Tokenizer) -> None:
+    """Writes the codes of a folder as one file."""
+    found, by_image = CodeFile([], [], []), []
+    size = tokenizer.image_size, tokenizer.image_size
+    for split in SPLITS:
+        for name, codes in read(shards, split):
+            found.names.append(name)
+            found.sizes.append(size)
+            found.codes.append(_as_codes(codes))
+            by_image.append(split)
+    more = {"splits": np.array(by_image, np.str_), "about": np.str_(json.dumps(description))}
+    write_codes(file, found, tokenizer, more)
+
+
+def _as_codes(grids: tuple[Any, ...]) -> Codes:
+    return tuple(grid.astype(np.int32) for grid in grids)
+
+
+def _about_file(file: Path, about: JSON) -> JSON:
+    """Description of a finished file.
+
+    Raises:
+        InputError: for one that holds something else.
+    """
+    try:
+        description: JSON = json.loads(str(read_arrays(file)["about"]))
+        changed = [key for key in about if description.get(key) != about[key]]
+    except (InputError, KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{str(file)!r} is no file of avq tokenize. Give another.") from error
+    if changed:
+        raise InputError(
+            f"{str(file)!r} holds codes of another {' and '.join(changed)}. Give another file."
+        )
+    return description
