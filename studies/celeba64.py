@@ -19,7 +19,12 @@ STUDY = Study(
         "AH, no GAN": [AH, "--config.loss.adversarial_weight=0.0"],
         "AH, quantised late": [AH, "--config.loss.quantization_start=600"],
         "AH, W as printed": [AH, "--config.model.attention_norm=paper"],
-        "AH, gradient codebook": [AH, "--config.model.quantizer=gradient"],
+        "AH, gradient codebook": [
+            AH,
+            "--config.model.quantizer=gradient",
+            "--config.model.fill=none",
+            "--config.model.revive_below=0.0",
+        ],
         "AH, W mean": [AH, "--config.model.attention_norm=mean"],
         "AH, W bias": [AH, "--config.model.attention_norm=bias"],
         "AH, RMS norm": [AH, "--config.model.norm=rms"],

@@ -48,10 +48,10 @@ class FilledQuantizer(VectorQuantizer):
         "what replaces dead codes: latents of the batch, or halves of the most used codes",
         choices=("latents", "splitting"),
     )
-    fill: Literal["latents", "kmeans"] = setting(
+    fill: Literal["latents", "kmeans", "none"] = setting(
         "latents",
-        "first codes: latents of the first batch, or centres of its k-means",
-        choices=("latents", "kmeans"),
+        "first codes: latents of the first batch, centres of its k-means, or random ones",
+        choices=("latents", "kmeans", "none"),
     )
 
     def learns(self, train: bool) -> bool:
@@ -66,6 +66,8 @@ class FilledQuantizer(VectorQuantizer):
         self, latents: Float[Array, "n d"], candidates: Float[Array, "k d"], empty: Bool[Array, ""]
     ) -> Float[Array, "k d"]:
         """Codes that fill the table where it is empty; of no use where it is not."""
+        if self.fill == "none":
+            return self.codebook()
         if self.fill == "latents":
             return candidates
         centres = partial(kmeans, latents, axis_name=self.axis_name)

@@ -113,6 +113,16 @@ def test_evaluation_returns_exact_codes_and_changes_nothing(kind):
     chex.assert_trees_all_equal(result.statistics.counts, jnp.asarray(counts))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_table_that_nothing_fills_stays_what_it_is(kind, key):
+    z, quantizer = normal(2, 2, 3, D, mean=5.0), tiny(kind, fill="none", codebook_decay=1.0)
+    empty = quantizer.init(key, z, False)
+    result, after = train(quantizer, empty, z, key)
+    chex.assert_trees_all_close(table_of(after), table_of(empty), rtol=1e-4)
+    codes = nearest_by_brute_force(z.reshape(-1, D), table_of(empty))
+    np.testing.assert_array_equal(np.ravel(result.codes), codes)
+
+
 @pytest.mark.parametrize("k", [16, 40], ids=["all", "more"])
 def test_sampled_rows_are_the_same_on_any_number_of_devices(k, key):
     z = normal(16, D)
