@@ -51,9 +51,8 @@ def traced(name):
 
 def total(variables):
     """Parameters and batch statistics, each codebook counted once wherever it lies."""
-    tables = {
-        k: v["embedding"] for k, v in variables.get("codebook", {}).get("encoder", {}).items()
-    }
+    codebooks = variables.get("codebook", {}).get("encoder", {})
+    tables = {k: v["embedding"] for k, v in codebooks.items() if "embedding" in v}
     return size([variables["params"], variables["batch_stats"], tables])
 
 
