@@ -6,6 +6,7 @@ A verb reads its arguments, calls the library, prints. It imports the library wh
 
 from avq.cli import (  # noqa: F401, each adds its verbs
     bench,
+    compress,
     data,
     describe,
     encode,

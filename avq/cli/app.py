@@ -88,11 +88,13 @@ def require_writable(*files: Path | None) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], object]]]:
-    """A bar on a terminal: its callbacks `on_total` and `on_images`."""
+def progress(
+    unit: str = "img",
+) -> Iterator[tuple[Callable[[int], None], Callable[[int], object]]]:
+    """A bar on a terminal: its callbacks `on_total` and `on_images`, or on others of a unit."""
     from tqdm import tqdm
 
-    with tqdm(unit="img", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(unit=unit, disable=not sys.stderr.isatty()) as bar:
 
         def on_total(total: int) -> None:
             bar.reset(total)

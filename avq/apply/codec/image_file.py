@@ -1,0 +1,114 @@
+"""Compressed images: the bytes of a `.avq` file.
+
+`AVQ` and the format's number, 1 (4 bytes); CRC-32 of all that follows (4, little-endian); the first
+bytes of the digests of the model (4) and of its codec (4); height and width in pixels (1 to 4 bytes
+each, seven bits a byte, lowest first); the codes, entropy-coded, to the end.
+"""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from avq.apply.codec.coder import Coder
+from avq.apply.codec.stored import Codec
+from avq.apply.tokenizer import Codes, Size, Tokenizer
+from avq.data.images import MAX_PIXELS
+from avq.errors import InputError
+
+MAGIC = b"AVQ\x01"
+_SIZE = 16  # where the size begins
+MOST_BYTES = 1 << 28  # of a file
+
+
+def pack(codes: Sequence[Int[np.ndarray, "_h _w"]], size: Size, codec: Codec) -> bytes:
+    """The file of an image.
+
+    Args:
+        codes: grids, finest level first.
+        size: height and width in pixels.
+        codec: of the model.
+    """
+    body = _digests(codec) + b"".join(map(_varint, size)) + Coder(codec.networks).encode(codes)
+    return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def read(file: Path) -> bytes:
+    """Content of a file.
+
+    Raises:
+        InputError: when it cannot be read, or is too large to be one of `pack`.
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{str(file)!r} cannot be read ({error.strerror}).") from error
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{str(file)!r} has over {MOST_BYTES:,} bytes, too many for an image.")
+    return data
+
+
+def unpack(data: bytes, tokenizer: Tokenizer, codec: Codec, name: str) -> tuple[Codes, Size]:
+    """Codes and size of an image from its file.
+
+    Args:
+        data: of the file.
+        tokenizer: the model.
+        codec: of the model.
+        name: of the file, for errors.
+
+    Raises:
+        InputError: for bytes that are no such file, damaged, or of another model or codec.
+    """
+    if data[:3] != MAGIC[:3]:
+        raise InputError(f"{name!r} is no file of avq compress.")
+    if data[3:4] != MAGIC[3:]:
+        raise InputError(f"{name!r} has a format that this avq does not know. Update avq.")
+    if len(data) < _SIZE or int.from_bytes(data[4:8], "little") != zlib.crc32(data[8:]):
+        raise InputError(f"{name!r} is damaged: its checksum is wrong. Put back a copy.")
+    for what, theirs, ours in zip(
+        ("model", "codec"), _halves(data[8:_SIZE]), _halves(_digests(codec)), strict=True
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"{name!r} was compressed with {what} {theirs.hex()}, and this one is "
+                f"{ours.hex()}. Give the one that it was compressed with."
+            )
+    size, start = _read_sizes(data)
+    if not 0 < size[0] * size[1] <= MAX_PIXELS:
+        raise InputError(f"{name!r} is damaged: {size[1]}x{size[0]} pixels are none or too many.")
+    try:
+        codes = Coder(codec.networks).decode(data[start:], tokenizer.grids(*size))
+    except InputError as error:
+        raise InputError(f"{name!r} is damaged: {error}. Put back a copy.") from error
+    return codes, size
+
+
+def _digests(codec: Codec) -> bytes:
+    return bytes.fromhex(codec.model)[:4] + codec.digest[:4]
+
+
+def _varint(value: int) -> bytes:
+    low, high = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + _varint(high) if high else bytes([low])
+
+
+def _halves(digests: bytes) -> tuple[bytes, bytes]:
+    return digests[:4], digests[4:]
+
+
+def _read_sizes(data: bytes) -> tuple[Size, int]:
+    """Height and width, and where the bytes after them begin."""
+    values, start = [], _SIZE
+    for _ in range(2):
+        value = shift = 0
+        more = True
+        while more and shift < 28:
+            byte = data[start] if start < len(data) else 0
+            value |= (byte & 0x7F) << shift
+            more, shift, start = byte > 0x7F, shift + 7, start + 1
+        values.append(value)
+    return (values[0], values[1]), start

@@ -1,0 +1,99 @@
+"""The networks of a run's codec, in its file `codec.npz`."""
+
+import hashlib
+import zipfile
+import zlib
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from avq.apply.codec.network import Network
+from avq.apply.tokenizer import Tokenizer
+from avq.errors import InputError
+from avq.json_files import replaced
+
+FILE = "codec.npz"
+MOST_BYTES = 1 << 28  # that its arrays may take
+_NAMES = [field.name for field in fields(Network)]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Networks that predict the codes of a model.
+
+    Attributes:
+        model: digest of the model.
+        networks: of its levels, finest first.
+    """
+
+    model: str
+    networks: list[Network]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """32 bytes that change with any of the integers."""
+        sha = hashlib.sha256(self.model.encode())
+        for network in self.networks:
+            for name, values in network.arrays().items():
+                sha.update(f"{name} {values.shape}".encode())
+                sha.update(values.astype("<i4").tobytes())
+        return sha.digest()
+
+
+def write_codec(run: Path, codec: Codec) -> None:
+    """Writes the file of a run."""
+    arrays = {
+        f"level{level}_{name}": values.astype(np.int32)
+        for level, network in enumerate(codec.networks, start=1)
+        for name, values in network.arrays().items()
+    }
+    with replaced(codec_file(run)) as new, new.open("wb") as stream:
+        np.savez_compressed(stream, model=np.str_(codec.model), **arrays)
+
+
+def codec_file(run: Path) -> Path:
+    """Where a run keeps its codec."""
+    return run / FILE
+
+
+def read_codec(run: Path, tokenizer: Tokenizer) -> Codec | None:
+    """The codec of a run, or None when it has none yet.
+
+    Args:
+        run: its folder.
+        tokenizer: its model.
+
+    Raises:
+        InputError: for a file that is damaged or belongs to another model.
+    """
+    file, sizes, model = codec_file(run), list(tokenizer.codebook_sizes), tokenizer.digest
+    if not file.exists():
+        return None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise InputError(f"{str(file)!r} has {size:,} bytes unpacked, over {MOST_BYTES:,}.")
+        with np.load(file, allow_pickle=False) as arrays:
+            owner = str(arrays["model"])
+            levels = range(1, len(sizes) + 1)
+            each = [{name: arrays[f"level{n}_{name}"] for name in _NAMES} for n in levels]
+        networks = [Network(**one) for one in each]
+    except OSError as error:
+        raise InputError(f"{str(file)!r} cannot be read ({error.strerror or error}).") from error
+    except _DAMAGED as error:
+        raise InputError(f"{str(file)!r} is damaged: {error}. Put back a copy.") from error
+    if owner != model:
+        raise InputError(
+            f"{str(file)!r} belongs to model {owner}, and this one is {model}. Give the checkpoint "
+            "that it was fitted to (--step), or move the file away to fit another; files that were "
+            "compressed with it need it."
+        )
+    if [len(network.own) - 1 for network in networks] != sizes:
+        raise InputError(f"{str(file)!r} is damaged: it is of other codebooks. Put back a copy.")
+    return Codec(model, networks)
+
+
+_DAMAGED = (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)

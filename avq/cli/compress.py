@@ -1,0 +1,120 @@
+"""`avq compress` and `avq decompress`."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avq.cli.app import progress, require_writable, verb
+from avq.errors import InputError
+
+if TYPE_CHECKING:
+    from avq.apply.codec.stored import Codec
+    from avq.apply.tokenizer import Tokenizer
+
+Model = Annotated[Path, typer.Option(metavar="RUN", help="The --workdir of a training run.")]
+Step = Annotated[
+    int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
+]
+
+
+@verb(
+    "compress",
+    examples=(
+        "avq compress photo.jpg --model runs/ah",
+        "avq compress photo.jpg -o small.avq --model runs/ah",
+    ),
+)
+def compress(
+    image: Annotated[Path, typer.Argument(metavar="IN", help="An image file.")],
+    *,
+    model: Model,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Default: the image's name with .avq.")
+    ] = None,
+    step: Step = None,
+) -> None:
+    """Compresses an image of any size into a small file.
+
+    The first time with a run, its codec is fitted to codes of the training images, which takes a
+    minute or more, and written into its folder as codec.npz. Decompressing needs that file.
+    """
+    from avq import cpu
+    from avq.apply.codec.image_file import pack
+    from avq.apply.codec.stored import read_codec
+    from avq.apply.tokenizer import load
+    from avq.json_files import replaced
+
+    out = out or image.with_suffix(".avq")
+    require_writable(out)
+    cpu.keep_memory()
+    tokenizer = load(model, step)
+    ((codes, (height, width)),) = tokenizer.encode_sized([image])
+    codec = read_codec(model, tokenizer) or _fitted(model, tokenizer)
+    data = pack(codes, (height, width), codec)
+    with replaced(out) as new:
+        new.write_bytes(data)
+    levels = zip(codes, tokenizer.codebook_sizes, strict=True)
+    plain = math.ceil(sum(grid.size * math.log2(size) for grid, size in levels) / 8)
+    rate = f"{8 * len(data) / (height * width):.3f} bits a pixel"
+    print(f"{out}: {len(data):,} bytes, {rate} (codes without entropy coding: {plain:,} bytes)")
+
+
+@verb(
+    "decompress",
+    examples=(
+        "avq decompress photo.avq --model runs/ah",
+        "avq decompress photo.avq -o photo.png --model runs/ah",
+    ),
+)
+def decompress(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File of avq compress.")],
+    *,
+    model: Model,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="A .png. Default: the file's name with .png, if free."),
+    ] = None,
+    step: Step = None,
+) -> None:
+    """Decompresses a file of avq compress into an image."""
+    from avq import cpu
+    from avq.apply.codec.image_file import read, unpack
+    from avq.apply.codec.stored import FILE, read_codec
+    from avq.apply.pictures import write_png
+    from avq.apply.tokenizer import load
+
+    if out is None and (out := file.with_suffix(".png")).exists():
+        raise InputError(f"{out} exists. Give -o, with its name to replace it.")
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out} is no .png file. Give one.")
+    require_writable(out)
+    data = read(file)
+    cpu.keep_memory()
+    tokenizer = load(model, step)
+    if (codec := read_codec(model, tokenizer)) is None:
+        raise InputError(
+            f"{str(model)!r} has no {FILE}. Put back the one that the file was compressed with."
+        )
+    codes, size = unpack(data, tokenizer, codec, str(file))
+    (pixels,) = tokenizer.decode_each([codes], [size])
+    write_png(out.parent, out.name, pixels)
+    print(f"{out}: {size[1]}x{size[0]} pixels")
+
+
+def _fitted(run: Path, tokenizer: "Tokenizer") -> "Codec":
+    """Fits the codec of a run, and writes it into its folder."""
+    from avq.apply.codec.fitting import fit
+    from avq.apply.codec.stored import Codec, codec_file, write_codec
+    from avq.apply.codec.training_codes import training_codes
+
+    require_writable(codec_file(run))
+    print(f"{codec_file(run)}: fitted now, once, to codes of training images", file=sys.stderr)
+    with progress() as (on_total, on_images):
+        codes = training_codes(tokenizer, on_total, on_images)
+    with progress("step") as (on_total, on_steps):
+        codec = Codec(tokenizer.digest, fit(codes, tokenizer.codebooks, on_total, on_steps))
+    write_codec(run, codec)
+    return codec

@@ -1,0 +1,106 @@
+"""`avq compress` and `avq decompress`: an image to a small file and back."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avq.apply.codec import fitting
+from avq.apply.codec.stored import codec_file
+from avq.data.images import decode
+
+
+@pytest.fixture(scope="module")
+def folder(invoke, run, tmp_path_factory):
+    """A run with a codec, `run/`, two images and their compressed files."""
+    folder = tmp_path_factory.mktemp("compressed")
+    shutil.copytree(run, folder / "run")
+    rng = np.random.default_rng(0)
+    for name, shape in {"a.jpg": (16, 16, 3), "b.png": (37, 9, 3)}.items():
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "BATCH", 256)
+        result = invoke("compress", folder / "a.jpg", "--model", folder / "run")
+    assert result.exit_code == 0, result.stderr
+    assert "codec.npz: fitted now, once" in result.stderr
+    assert "codes without entropy coding: 6 bytes" in result.stdout
+    return folder
+
+
+def test_image_is_decompressed_to_its_reconstruction(invoke, folder, tokenizer):
+    before = codec_file(folder / "run").read_bytes()
+    result = invoke("compress", folder / "b.png", "--model", folder / "run")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    assert codec_file(folder / "run").read_bytes() == before
+    for name in ("a.jpg", "b.png"):
+        file = (folder / name).with_suffix(".avq")
+        out = folder / f"{name}.out.png"
+        result = invoke("decompress", file, "-o", out, "--model", folder / "run")
+        assert result.exit_code == 0, result.stderr
+        (expected,) = tokenizer.reconstruct(folder / name)
+        np.testing.assert_array_equal(decode(out.read_bytes()), expected)
+
+
+def test_default_name_replaces_no_image(invoke, folder, tmp_path):
+    shutil.copy(folder / "a.avq", tmp_path / "a.avq")
+    assert invoke("decompress", tmp_path / "a.avq", "--model", folder / "run").exit_code == 0
+    before = (tmp_path / "a.png").read_bytes()
+    result = invoke("decompress", tmp_path / "a.avq", "--model", folder / "run")
+    assert result.exit_code == 2
+    assert "a.png exists" in result.stderr
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("compress {dir}/none.jpg -o {tmp}/x.avq --model {dir}/run", "none.jpg' cannot be read"),
+        ("compress {dir}/a.avq -o {tmp}/x.avq --model {dir}/run", "is no image that can be read"),
+        ("compress {dir}/a.jpg -o {tmp}/x.avq --model {tmp}", "is not a run"),
+        ("compress {dir}/a.jpg -o {tmp}/no/x.avq --model {dir}/run", "there is no folder"),
+        ("decompress {dir}/none.avq -o {tmp}/x.png --model {dir}/run", "cannot be read"),
+        ("decompress {dir}/a.jpg -o {tmp}/x.png --model {dir}/run", "is no file of avq compress"),
+        ("decompress {dir}/a.avq -o {tmp}/x.png --model {plain}", "has no codec.npz"),
+        ("decompress {dir}/a.avq -o {tmp}/x.jpg --model {dir}/run", "is no .png file"),
+        ("decompress {dir}/a.avq -o {tmp} --model {dir}/run", "is no .png file"),
+    ],
+)
+def test_what_cannot_be_done_gets_one_line(
+    invoke, one_line, run, folder, tmp_path, arguments, message
+):
+    places = {"dir": folder, "tmp": tmp_path, "plain": run}
+    result = invoke(*arguments.format(**places).split())
+    assert result.exit_code == 2
+    assert message in one_line(result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_codec_of_another_checkpoint_is_not_replaced(invoke, one_line, folder, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(folder / "run", other)
+    with np.load(codec_file(other)) as arrays:
+        content = {**dict(arrays), "model": np.str_("0" * 16)}
+    np.savez(codec_file(other), **content)
+    before = codec_file(other).read_bytes()
+    for command in ("compress", "decompress"):
+        source = folder / ("a.jpg" if command == "compress" else "a.avq")
+        result = invoke(command, source, "-o", tmp_path / "x.png", "--model", other)
+        assert result.exit_code == 2
+        assert "belongs to model 0000000000000000" in one_line(result.stderr)
+    assert codec_file(other).read_bytes() == before
+
+
+def test_codec_needs_the_training_images_once(invoke, one_line, run, folder, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    config = moved / "config.json"
+    path = tmp_path / "gone"
+    config.write_text(config.read_text().replace('"path": "', f'"path": "{path}'))
+    result = invoke("compress", folder / "a.jpg", "-o", tmp_path / "x.avq", "--model", moved)
+    assert result.exit_code == 2
+    line = one_line(result.stderr.splitlines()[-1])
+    assert "cannot be fitted without the run's training images" in line
+    assert not (tmp_path / "x.avq").exists()
+    assert not codec_file(moved).exists()
