@@ -86,8 +86,10 @@ def decompress(
     from avq.apply.pictures import write_png
     from avq.apply.tokenizer import load
 
-    if out is None and (out := file.with_suffix(".png")).exists():
-        raise InputError(f"{out} exists. Give -o, with its name to replace it.")
+    if out is None:
+        out = file.with_suffix(".png")
+        if out.exists():
+            raise InputError(f"{out} exists. Give -o, with its name to replace it.")
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} is no .png file. Give one.")
     require_writable(out)

@@ -23,7 +23,15 @@ def examples_of(text):
 
 def test_verbs_are_those_of_the_readme():
     train = {"bench", "data", "describe", "eval", "prepare", "study"}
-    assert set(VERBS) == train | {"decode", "encode", "reconstruct", "tokenize", "export"}
+    assert set(VERBS) == train | {
+        "compress",
+        "decode",
+        "decompress",
+        "encode",
+        "reconstruct",
+        "tokenize",
+        "export",
+    }
 
 
 def test_version_is_printed(invoke):

@@ -11,7 +11,7 @@ from avq.apply.codec.order import Step, contexts, steps
 from avq.errors import InputError
 
 AT_ONCE = 4096  # codes that are predicted together, for bounded memory
-Grid = Int[np.ndarray, "h w"]
+Grid = Int[np.ndarray, "_h _w"]
 
 
 class Coder:
@@ -74,13 +74,14 @@ class Coder:
     def _steps(self, grids: Sequence[Grid]) -> Iterator[tuple[int, Step]]:
         """Steps of all levels that have codes in these grids."""
         for level in reversed(range(len(grids))):
-            for step in steps(*grids[level].shape, has_parent=level + 1 < len(grids)):
+            height, width = grids[level].shape
+            for step in steps(height, width, has_parent=level + 1 < len(grids)):
                 if grids[level][step.places].size:
                     yield level, step
 
     def _predictions(
         self, level: int, step: Step, grids: Sequence[Grid]
-    ) -> Iterator[tuple[slice, Float[np.ndarray, "n c"]]]:
+    ) -> Iterator[tuple[slice, Float[np.ndarray, "_n _c"]]]:
         """Frequencies of the codes of a step, in parts."""
         sizes = [len(network.own) - 1 for network in self.networks[level : level + 2]]
         parent = grids[level + 1] if level + 1 < len(grids) else None
@@ -92,7 +93,7 @@ class Coder:
 
     def _predicted(
         self, grids: Sequence[Grid]
-    ) -> Iterator[tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n c"]]]:
+    ) -> Iterator[tuple[Int[np.ndarray, "_n"], Float[np.ndarray, "_n _c"]]]:
         """Codes in the order of coding, with their frequencies."""
         for level, step in self._steps(grids):
             flat = grids[level][step.places].reshape(-1)

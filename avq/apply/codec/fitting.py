@@ -24,7 +24,7 @@ RATE = 4e-3
 HELD_OUT = 8  # one in so many images, the last ones, choose the step that is kept
 
 Params = Mapping[str, Array]
-Samples = list[tuple[Int[np.ndarray, "n s"], Int[np.ndarray, "n"]]]  # by kind of step
+Samples = list[tuple[Int[np.ndarray, "_n s"], Int[np.ndarray, "_n"]]]  # by kind of step
 
 
 def fit(
@@ -70,15 +70,15 @@ def _samples(grids: Sequence[Int[np.ndarray, "b _h _w"]], sizes: Sequence[int]) 
     """What is known around all codes of a level, and the codes."""
     own, parent = grids[0], grids[1] if len(grids) > 1 else None
     found: list[Any] = [[] for _ in range(kinds(parent is not None))]
-    for step in steps(*own.shape[1:], has_parent=parent is not None):
+    _, height, width = own.shape
+    for step in steps(height, width, has_parent=parent is not None):
         around = contexts(step, own, parent, sizes)
         rows, columns = step.places
         flat = around.reshape(-1, around.shape[-1]).astype(np.int16)
         found[step.kind].append((flat, own[:, rows, columns].reshape(-1).astype(np.int16)))
     none = (np.zeros((0, NEAR + len(AROUND) * (len(grids) > 1)), np.int16), np.zeros(0, np.int16))
-    return [
-        tuple(np.concatenate(parts) for parts in zip(none, *each, strict=True)) for each in found
-    ]
+    joined = [[np.concatenate(parts) for parts in zip(none, *each, strict=True)] for each in found]
+    return [(around, codes) for around, codes in joined]
 
 
 def _init(vectors: Sequence[Float[np.ndarray, "_k _d"]], train: Samples) -> Params:
@@ -118,8 +118,8 @@ def _logits(params: Params, kind: Int[Array, ""], around: Int[Array, "n s"]) -> 
     near = params["own"][around[:, :NEAR]].reshape(len(around), -1)
     rest = params["parent"][around[:, NEAR:]].reshape(len(around), -1)
     inputs = jnp.concatenate([near, rest], axis=1)
-    hidden = jnp.clip(inputs @ params["first"][kind] + params["first_bias"][kind], 0, CAP)
-    return hidden @ params["second"] + params["second_bias"][kind]
+    hidden = inputs @ params["first"][kind] + params["first_bias"][kind][None]
+    return jnp.clip(hidden, 0, CAP) @ params["second"] + params["second_bias"][kind][None]
 
 
 def _loss(
@@ -194,7 +194,8 @@ def rounded(params: Params) -> Network:
     steps = np.arange(int(PER_NAT * math.log(LIKELIEST)) + 1)
 
     def integers(values: np.ndarray, shift: int = 0) -> np.ndarray:
-        return np.round(np.ldexp(values, shift)).astype(np.int32)
+        rounded: np.ndarray = np.round(np.ldexp(values, shift)).astype(np.int32)
+        return rounded
 
     return Network(
         own=integers(p["own"] * own),

@@ -8,7 +8,7 @@ version of numpy finds the same frequencies.
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from avq.apply.codec.order import AROUND, NEAR, kinds
 from avq.errors import InputError
@@ -34,14 +34,14 @@ class Network:
         decay: weight of a code by how far its sum is below that of the likeliest.
     """
 
-    own: Int[np.ndarray, "..."]
-    parent: Int[np.ndarray, "..."]
-    first: Int[np.ndarray, "..."]
-    first_bias: Int[np.ndarray, "..."]
-    second: Int[np.ndarray, "..."]
-    second_bias: Int[np.ndarray, "..."]
-    shifts: Int[np.ndarray, "..."]
-    decay: Int[np.ndarray, "..."]
+    own: Integer[np.ndarray, "..."]
+    parent: Integer[np.ndarray, "..."]
+    first: Integer[np.ndarray, "..."]
+    first_bias: Integer[np.ndarray, "..."]
+    second: Integer[np.ndarray, "..."]
+    second_bias: Integer[np.ndarray, "..."]
+    shifts: Integer[np.ndarray, "..."]
+    decay: Integer[np.ndarray, "..."]
 
     def __post_init__(self) -> None:
         """Raises:
@@ -133,4 +133,5 @@ def _scaled(weights: Int[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
     factors = (free << 16) // weights.sum(axis=1, keepdims=True)
     shares = (weights * factors) >> 16
     shares[np.arange(len(shares)), weights.argmax(axis=1)] += free - shares.sum(axis=1)
-    return shares.astype(np.float64)
+    frequencies: np.ndarray = shares.astype(np.float64)
+    return frequencies

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Codec:
 
 def write_codec(run: Path, codec: Codec) -> None:
     """Writes the file of a run."""
-    arrays = {
+    arrays: dict[str, Any] = {
         f"level{level}_{name}": values.astype(np.int32)
         for level, network in enumerate(codec.networks, start=1)
         for name, values in network.arrays().items()

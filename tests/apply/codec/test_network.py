@@ -77,7 +77,7 @@ def changed(network: Network, name, values) -> Network:
     [
         ("own", lambda v: v[:, :2], "parent is"),
         ("own", lambda v: v[:1], "second is"),
-        ("own", lambda v: v.astype(np.float32), "own is float32"),
+        ("own", lambda v: v.astype(np.uint8), "own is uint8"),
         ("parent", lambda v: v[:0], "first is"),
         ("first", lambda v: v[:2], "first is"),
         ("first", lambda v: v * 1000, "may not be exact"),

@@ -12,7 +12,7 @@ SHAPES = [(1, 1), (1, 2), (2, 1), (3, 5), (8, 8), (7, 16), (1, 33), (0, 0), (0, 
 @pytest.mark.parametrize("has_parent", [False, True])
 def test_steps_cover_a_grid_once(shape, has_parent):
     times = np.zeros(shape, int)
-    for step in steps(*shape, has_parent):
+    for step in steps(shape[0], shape[1], has_parent):
         times[step.places] += 1
         assert step.kind < kinds(has_parent)
     assert (times == 1).all()
@@ -25,7 +25,7 @@ def test_contexts_are_the_same_before_and_after_their_codes_are_known(shape, has
     grid = rng.integers(0, 50, shape)
     parent = rng.integers(0, 60, (shape[0] // 2 + 1, shape[1] // 2 + 1)) if has_parent else None
     known = np.full(shape, 49)
-    for step in steps(*shape, has_parent):
+    for step in steps(shape[0], shape[1], has_parent):
         before = contexts(step, known, parent, [50, 60])
         np.testing.assert_array_equal(before, contexts(step, grid, parent, [50, 60]))
         known[step.places] = grid[step.places]

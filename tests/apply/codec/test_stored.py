@@ -1,5 +1,7 @@
 """The codec's file in a run's folder."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ def codec(tokenizer):
 def test_codec_comes_back_as_it_was_written(tmp_path, tokenizer, codec):
     assert read_codec(tmp_path, tokenizer) is None
     write_codec(tmp_path, codec)
-    again = read_codec(tmp_path, tokenizer)
+    again: Any = read_codec(tmp_path, tokenizer)
     assert again.digest == codec.digest
     for name, values in codec.networks[0].arrays().items():
         np.testing.assert_array_equal(again.networks[0].arrays()[name], values)
