@@ -10,7 +10,7 @@ from avq.apply.codec.network import TOTAL, Network
 from avq.apply.codec.order import Step, contexts, steps
 from avq.errors import InputError
 
-AT_ONCE = 4096  # codes that are predicted together, for bounded memory
+AT_ONCE = 256  # codes that are predicted together: their frequencies fit into a cache
 Grid = Int[np.ndarray, "_h _w"]
 
 

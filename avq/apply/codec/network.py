@@ -49,8 +49,13 @@ class Network:
         """
         if problem := self._problem():
             raise InputError(f"a network of the codec is damaged: {problem}.")
-        for name in ("own", "parent", "first", "first_bias", "second", "second_bias"):
-            object.__setattr__(self, f"_{name}", getattr(self, name).astype(np.float32))
+        # A shift is a factor that is a power of two, which the floats' exponents take. The sums of
+        # codes are negated, so that they become how far a code is below the likeliest.
+        first, second = np.ldexp(1.0, -self.shifts)
+        factors = {"first": first, "second": -second}
+        for name, values in self.arrays().items():
+            scaled = values * factors.get(name.removesuffix("_bias"), 1.0)
+            object.__setattr__(self, f"_{name}", scaled.astype(np.float32))
 
     def arrays(self) -> dict[str, Int[np.ndarray, "..."]]:
         """The attributes by name."""
@@ -67,11 +72,13 @@ class Network:
         rows, values = len(contexts), vars(self)
         near = values["_own"][contexts[:, :NEAR]].reshape(rows, -1)
         around = values["_parent"][contexts[:, NEAR:]].reshape(rows, -1)
-        sums = np.hstack([near, around]) @ values["_first"][kind] + values["_first_bias"][kind]
-        hidden = np.clip(np.floor(np.ldexp(sums, -self.shifts[0])), 0, HIGHEST)
-        sums = hidden @ values["_second"] + values["_second_bias"][kind]
-        below = np.ldexp(sums.max(axis=1, keepdims=True) - sums, -self.shifts[1])
-        return _scaled(self.decay[np.minimum(below, len(self.decay) - 1).astype(np.int32)])
+        hidden = np.hstack([near, around]) @ values["_first"][kind]
+        hidden += values["_first_bias"][kind]
+        np.clip(np.floor(hidden, out=hidden), 0, HIGHEST, out=hidden)
+        below = hidden @ values["_second"]
+        below += values["_second_bias"][kind]
+        below -= below[np.arange(rows), below.argmin(axis=1)][:, None]
+        return _scaled(self.decay.take(below.astype(np.int64), mode="clip"))
 
     def _problem(self) -> str:
         """What is wrong with the arrays; empty where nothing is."""
@@ -130,8 +137,10 @@ def _scaled(weights: Int[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
     has what rounding leaves.
     """
     free = TOTAL - weights.shape[1]
-    factors = (free << 16) // weights.sum(axis=1, keepdims=True)
-    shares = (weights * factors) >> 16
+    factors = free * LIKELIEST // weights.sum(axis=1, dtype=np.int64)
+    # Products are at most `free * LIKELIEST`, below 2^40: exact in float64.
+    shares = weights.astype(np.float64)
+    shares *= (factors / LIKELIEST)[:, None]
+    np.floor(shares, out=shares)
     shares[np.arange(len(shares)), weights.argmax(axis=1)] += free - shares.sum(axis=1)
-    frequencies: np.ndarray = shares.astype(np.float64)
-    return frequencies
+    return shares

@@ -86,23 +86,24 @@ def contexts(
     """
     height, width = grid.shape[-2:]
     rows, columns = np.arange(height)[step.places[0]], np.arange(width)[step.places[1]]
-    known = [_at(grid, rows + y, columns + x, sizes[0]) for y, x in step.neighbours]
-    empty = np.full((*grid.shape[:-2], len(rows), len(columns)), sizes[0])
-    known += [empty] * (NEAR - len(known))
-    if parent is not None:
-        known += [_at(parent, rows // 2 + y, columns // 2 + x, sizes[1]) for y, x in AROUND]
-    return np.stack(known, axis=-1)
+    near = _at(grid, rows, columns, step.neighbours, sizes[0])
+    if len(step.neighbours) < NEAR:
+        near = np.full((*near.shape[:-1], NEAR), sizes[0])
+    if parent is None:
+        return near
+    return np.concatenate([near, _at(parent, rows // 2, columns // 2, AROUND, sizes[1])], axis=-1)
 
 
 def _at(
     grid: Int[np.ndarray, "*b h w"],
     rows: Int[np.ndarray, "n"],
     columns: Int[np.ndarray, "m"],
+    offsets: Sequence[tuple[int, int]],
     outside: int,
-) -> Int[np.ndarray, "*b n m"]:
+) -> Int[np.ndarray, "*b n m s"]:
+    """Codes at such offsets from each row and column, `outside` where these leave the grid."""
     height, width = grid.shape[-2:]
-    inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
-    if not inside.any():
-        return np.full((*grid.shape[:-2], *inside.shape), outside)
-    near = grid[..., rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
-    return np.where(inside, near, outside)
+    down, across = np.array(offsets, int).reshape(-1, 2).T
+    y, x = rows[:, None, None] + down, columns[:, None] + across
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return np.where(inside, grid[..., np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], outside)
