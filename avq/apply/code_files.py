@@ -7,8 +7,6 @@ A file of `avq tokenize` has two more: `splits`, 'train' or 'test' of each image
 text of a `codes.json`.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +16,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt
 
+from avq.apply.npz import read_arrays
 from avq.apply.tokenizer import Codes, Size, Tokenizer
 from avq.errors import InputError
 from avq.json_files import replaced
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error)
+KIND = "codes"
 MOST_BYTES = 1 << 32  # that a file may take, unpacked
 
 
@@ -78,7 +77,7 @@ def read_codes(file: Path, tokenizer: Tokenizer) -> CodeFile:
         InputError: for a file that is missing, damaged or too large, or was written with another
             model.
     """
-    arrays = read_arrays(file)
+    arrays = read_arrays(file, KIND, MOST_BYTES)
     levels = [f"level{level + 1}" for level in range(tokenizer.levels)]
     expected = {"names": "U", "sizes": "i", "model": "U"} | dict.fromkeys(levels, "u")
     for name, kind in expected.items():
@@ -117,22 +116,3 @@ def _cut(flat: Sequence[UInt[np.ndarray, "_"]], grids: Sequence[Sequence[Size]])
             parts.append(flat[level][starts[level] : end].reshape(height, width).astype(np.int32))
             starts[level] = end
         yield tuple(parts)
-
-
-def read_arrays(file: Path) -> dict[str, Any]:
-    """Arrays of a file of codes by name, unchecked.
-
-    Raises:
-        InputError: for a file that is missing, damaged or too large.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MOST_BYTES:
-            raise InputError(f"{str(file)!r} has {size:,} bytes unpacked, over {MOST_BYTES:,}.")
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise InputError(f"{str(file)!r} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, EOFError, KeyError, NotImplementedError, *_DAMAGED) as error:
-        raise InputError(f"{str(file)!r} is no file of codes: {error}.") from error

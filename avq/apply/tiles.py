@@ -107,9 +107,8 @@ class Tiling:
             grids: one a tile.
             stride: pixels of a place, which divides the tiles' stride.
         """
-        whole = np.zeros(
-            (self.rows.length // stride, self.columns.length // stride), grids[0].dtype
-        )
+        height, width = self.shape
+        whole = np.zeros((height // stride, width // stride), grids[0].dtype)
         for (row, column), grid in zip(self._places(), grids, strict=True):
             (down, to_down), (across, to_across) = (
                 self.rows.part(row, stride),

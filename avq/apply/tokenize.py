@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Int
 
 from avq import cpu, parallel, settings
-from avq.apply.code_files import CodeFile, read_arrays, write_codes
+from avq.apply.code_files import KIND, MOST_BYTES, CodeFile, write_codes
 from avq.apply.code_shards import CODES, FORMAT, SPLITS, Layout, read
+from avq.apply.npz import read_arrays
 from avq.apply.tokenizer import Codes, Tokenizer
 from avq.data.dataset import ImageSet, require_few
 from avq.data.pipeline import Batch, eval_batches
@@ -25,6 +26,7 @@ from avq.data.split import OLDER, Splits, open_splits
 from avq.errors import InputError
 from avq.json_files import read_json
 from avq.models.vqvae import VQVAE
+from avq.pixels import to_float
 
 IMAGES_PER_SHARD = 4096  # a multiple of GROUP
 # Images that a device encodes at a time, as many as `Tokenizer` does unless told otherwise. Images
@@ -207,8 +209,7 @@ class _Encoder:
         begun: deque[tuple[Any, Any]] = deque()
         for batch, mask in batches:
             # In numpy, as a tokenizer does it, so that both see the same bits.
-            pixels = batch["image"].astype(np.float32) / np.float32(127.5) - 1
-            sharded = parallel.shard_batch(pixels, self._mesh)
+            sharded = parallel.shard_batch(to_float(batch["image"]), self._mesh)
             begun.append((self._encode(self._variables, sharded), mask))
             if len(begun) > BATCHES_AHEAD:
                 codes, mask = begun.popleft()
@@ -242,7 +243,7 @@ def _about_file(file: Path, about: JSON) -> JSON:
         InputError: for one that holds something else.
     """
     try:
-        description: JSON = json.loads(str(read_arrays(file)["about"]))
+        description: JSON = json.loads(str(read_arrays(file, KIND, MOST_BYTES)["about"]))
         changed = [key for key in about if description.get(key) != about[key]]
     except (InputError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{str(file)!r} is no file of avq tokenize. Give another.") from error

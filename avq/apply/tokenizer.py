@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from avq import cpu
+from avq.apply.inputs import as_batch, as_picture, opened
 from avq.apply.tiles import Tiling, reflected, tiling
-from avq.data.images import UnreadableImage
-from avq.data.images import decode as decode_file
 from avq.data.views import centre_square
 from avq.errors import InputError
 from avq.models.vqvae import VQVAE
+from avq.pixels import to_float, to_uint8
 from avq.settings import settings_of
 from avq.trained import TrainedModel, digest, load_model
 
@@ -147,7 +147,7 @@ class Tokenizer:
         Args:
             image: `[h, w, 3]` in 0..255, a PIL image or a file.
         """
-        return centre_square(np.asarray(_opened(image)), self.image_size)
+        return centre_square(np.asarray(opened(image)), self.image_size)
 
     def encode(self, images: Any) -> tuple[Int[np.ndarray, "b _h _w"], ...]:
         """Codes of images, finest level first, of the levels that decoding reads.
@@ -160,7 +160,7 @@ class Tokenizer:
         Raises:
             InputError: for another type, shape or range, and for a file that is no image.
         """
-        batch = _batch(images)
+        batch = as_batch(images)
         if not len(batch):
             shapes = ((0, *grid) for grid in self.grids(*batch.shape[1:3]))
             return tuple(np.zeros(shape, np.int32) for shape in shapes)
@@ -174,6 +174,25 @@ class Tokenizer:
             images: each as `encode` takes one. They are read as their turn comes.
         """
         return (codes for codes, _ in self.encode_sized(images))
+
+    def encode_sized(self, images: Iterable[Any]) -> Iterator[tuple[Codes, Size]]:
+        """`encode_each`, with the height and width of each image."""
+        begun: deque[tuple[Tiling, Size]] = deque()
+
+        def squares() -> Iterator[np.ndarray]:
+            for image in images:
+                pixels = self._floats(as_picture(image))
+                size = pixels.shape[:2]
+                begun.append((self._tiling(*size), size))
+                whole = reflected(pixels, *begun[-1][0].shape)
+                yield from (whole[box] for box in begun[-1][0].boxes)
+
+        codes = self._in_batches(self._encode, 1, squares())
+        for first in codes:
+            tiles, size = begun.popleft()
+            own = [first, *itertools.islice(codes, len(tiles.boxes) - 1)]
+            levels = zip(zip(*own, strict=True), self.cells, self.grids(*size), strict=True)
+            yield tuple(tiles.joined(g, cell)[:h, :w] for g, cell, (h, w) in levels), size
 
     def decode(
         self, codes: Sequence[Any], size: Size | None = None
@@ -204,7 +223,7 @@ class Tokenizer:
 
     def reconstruct(self, images: Any) -> UInt8[np.ndarray, "b h w 3"]:
         """`decode(encode(images))`, of the size of the images."""
-        batch = _batch(images)
+        batch = as_batch(images)
         return self.decode(self.encode(batch), batch.shape[1:3])
 
     def reconstruct_each(self, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
@@ -229,25 +248,6 @@ class Tokenizer:
         sides = self._sides
         side = next((side for side in sides if side >= max(height, width)), sides[-1])
         return tiling(height, width, side, self.stride)
-
-    def encode_sized(self, images: Iterable[Any]) -> Iterator[tuple[Codes, Size]]:
-        """`encode_each`, with the height and width of each image."""
-        begun: deque[tuple[Tiling, Size]] = deque()
-
-        def squares() -> Iterator[np.ndarray]:
-            for image in images:
-                pixels = self._floats(_picture(image))
-                size = pixels.shape[:2]
-                begun.append((self._tiling(*size), size))
-                whole = reflected(pixels, *begun[-1][0].shape)
-                yield from (whole[box] for box in begun[-1][0].boxes)
-
-        codes = self._in_batches(self._encode, 1, squares())
-        for first in codes:
-            tiles, size = begun.popleft()
-            own = [first, *itertools.islice(codes, len(tiles.boxes) - 1)]
-            levels = zip(zip(*own, strict=True), self.cells, self.grids(*size), strict=True)
-            yield tuple(tiles.joined(g, cell)[:h, :w] for g, cell, (h, w) in levels), size
 
     def _decoded(
         self, each: Iterable[tuple[Sequence[Any], Size | None]]
@@ -276,7 +276,7 @@ class Tokenizer:
             tiles, (height, width) = begun.popleft()
             rest = itertools.islice(pixels, len(tiles.boxes) - 1)
             whole = tiles.blended(itertools.chain([first], rest))[:height, :width]
-            yield np.round((np.clip(whole, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
+            yield to_uint8(whole)
 
     def _in_batches(
         self, function: Callable[..., Any], cell: int, squares: Iterator[Any]
@@ -305,7 +305,7 @@ class Tokenizer:
     def _floats(self, pixels: np.ndarray) -> Float[np.ndarray, "h w 3"]:
         """Pixels in [-1, 1], float32."""
         if pixels.dtype == np.uint8:
-            return pixels.astype(np.float32) / np.float32(127.5) - 1
+            return to_float(pixels)
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= -1 and high <= 1):  # also where they are NaN
             raise InputError(
@@ -339,42 +339,3 @@ class Tokenizer:
             if grid.size and not (grid.min() >= 0 and grid.max() < size):
                 raise InputError(f"codes of level {level} are not all in 0..{size - 1}.")
         return [grid.astype(np.int32) for grid in grids]
-
-
-def _opened(image: Any) -> Any:
-    """Pixels of a file; anything else as it is."""
-    if not isinstance(image, str | Path):
-        return image
-    try:
-        return decode_file(Path(image).read_bytes())
-    except OSError as error:
-        raise InputError(f"{str(image)!r} cannot be read ({error.strerror}).") from error
-    except UnreadableImage as error:
-        raise InputError(f"{str(image)!r} is no image that can be read: {error}.") from error
-
-
-def _batch(images: Any) -> np.ndarray:
-    """Images as a batch: RGB, of bytes or floats."""
-    batch = np.asarray(_opened(images))
-    batch = batch[None] if batch.ndim == 3 else batch
-    shape = batch.shape
-    wanted = "give [b, h, w, 3]."
-    if len(shape) == 4 and shape[3] != 3:
-        kinds = {1: "grey", 4: "RGBA"}
-        kind = "channels first" if shape[1] in (1, 3, 4) else kinds.get(shape[3], "no RGB images")
-        raise InputError(f"images are {shape}, {kind}; {wanted}")
-    if len(shape) != 4 or not all(shape[1:3]):
-        grey = ", grey" if len(shape) == 2 else ""
-        raise InputError(f"images are {shape}{grey}; {wanted}")
-    if batch.dtype != np.uint8 and not jnp.issubdtype(batch.dtype, jnp.floating):
-        raise InputError(f"images are {batch.dtype}; give uint8, or floats in [-1, 1].")
-    return batch
-
-
-def _picture(image: Any) -> np.ndarray:
-    """One image as `[h, w, 3]`."""
-    batch = _batch(image)
-    if len(batch) != 1:
-        raise InputError(f"{len(batch)} images given in place of one; give [h, w, 3].")
-    picture: np.ndarray = batch[0]
-    return picture

@@ -2,8 +2,9 @@
 
 import functools
 import logging
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,16 @@ ConfigArguments = Annotated[
         metavar="CONFIG [--config.KEY=VALUE ...]",
         help="FILE[:VARIANT] of a config, or the name of one that comes with avq.",
     ),
+]
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="The --workdir of a training run, or what avq export wrote."
+    ),
+]
+StepOption = Annotated[
+    int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
 ]
 
 
@@ -100,3 +111,23 @@ def progress(
             bar.reset(total)
 
         yield on_total, bar.update
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ends work that the same command continues where Ctrl-C stops it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def print_left_out(about: Mapping[str, Any]) -> None:
+    """Names the images that a filled folder has no use for: `rejected` and `unused`."""
+    from avq.data.dataset import in_words
+
+    for entry in about["rejected"]:
+        print(f"left out {entry['name']}: {entry['reason']}", file=sys.stderr)
+    if about["unused"]:
+        print(f"not used: {in_words(about['unused'])}", file=sys.stderr)

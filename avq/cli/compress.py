@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avq.cli.app import progress, require_writable, verb
+from avq.cli.app import StepOption, progress, require_writable, verb
 from avq.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from avq.apply.tokenizer import Tokenizer
 
 Model = Annotated[Path, typer.Option(metavar="RUN", help="The --workdir of a training run.")]
-Step = Annotated[
-    int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
-]
 
 
 @verb(
@@ -34,7 +31,7 @@ def compress(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Default: the image's name with .avq.")
     ] = None,
-    step: Step = None,
+    step: StepOption = None,
 ) -> None:
     """Compresses an image of any size into a small file.
 
@@ -77,7 +74,7 @@ def decompress(
         Path | None,
         typer.Option("-o", "--out", help="A .png. Default: the file's name with .png, if free."),
     ] = None,
-    step: Step = None,
+    step: StepOption = None,
 ) -> None:
     """Decompresses a file of avq compress into an image."""
     from avq import cpu

@@ -5,17 +5,11 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import progress, require_writable, verb
+from avq.cli.app import RunArgument, StepOption, progress, require_writable, verb
 
-Run = Annotated[
-    Path, typer.Argument(help="The --workdir of a training run, or what avq export wrote.")
-]
 Images = Annotated[
     list[str],
     typer.Argument(metavar="IMAGES...", help="Image files, patterns, folders, .zip files."),
-]
-Step = Annotated[
-    int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Squares at a time.")]
 
@@ -28,11 +22,11 @@ Batch = Annotated[int, typer.Option(min=1, help="Squares at a time.")]
     ),
 )
 def encode(
-    run: Run,
+    run: RunArgument,
     images: Images,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="File of codes (.npz).")],
-    step: Step = None,
+    step: StepOption = None,
     batch_size: Batch = 8,
 ) -> None:
     """Encodes images of any size into a file of codes."""
@@ -65,11 +59,11 @@ def encode(
     ),
 )
 def decode(
-    run: Run,
+    run: RunArgument,
     codes: Annotated[Path, typer.Argument(help="File that avq encode wrote.")],
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for .png files.")],
-    step: Step = None,
+    step: StepOption = None,
     batch_size: Batch = 8,
 ) -> None:
     """Decodes a file of codes into images."""
@@ -100,24 +94,27 @@ def decode(
     ),
 )
 def reconstruct(
-    run: Run,
+    run: RunArgument,
     images: Images,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for .png files.")],
     sheet: Annotated[
         Path | None, typer.Option(help="Picture of the first images above what became of them.")
     ] = None,
-    step: Step = None,
+    step: StepOption = None,
     batch_size: Batch = 8,
 ) -> None:
     """Encodes and decodes images, and says how near the results are."""
     import itertools
 
+    import jax.numpy as jnp
     import numpy as np
 
     from avq import cpu
     from avq.apply.pictures import Pictures, contact_sheet, require_folder, write_png
     from avq.apply.tokenizer import load
+    from avq.evaluate.metrics.psnr import psnr
+    from avq.pixels import to_float
 
     require_writable(sheet)
     cpu.keep_memory()
@@ -131,8 +128,8 @@ def reconstruct(
         results = tokenizer.reconstruct_each(encoded)
         for name, image, pixels in zip(pictures.names, given, results, strict=True):
             write_png(out, name, pixels)
-            error = np.mean((image.astype(np.float64) - pixels) ** 2)
-            ratios.append(float(10 * np.log10(255**2 / max(error, 1e-3))))
+            made, wanted = (jnp.asarray(to_float(each))[None] for each in (pixels, image))
+            ratios.append(float(psnr(made, wanted)[0]))
             shown += [(image, pixels)] if sheet and len(shown) < 8 else []
             on_images(1)
     if sheet:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from avq.cli.app import require_writable, verb
+from avq.cli.app import RunArgument, StepOption, require_writable, verb
 from avq.errors import InputError
 
 
@@ -20,18 +20,14 @@ from avq.errors import InputError
     ),
 )
 def evaluate(
-    run: Annotated[
-        Path, typer.Argument(help="The --workdir of a training run, or what avq export wrote.")
-    ],
+    run: RunArgument,
     more_runs: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
     *,
     data: Annotated[
         str, typer.Option(help="Images, as data.path takes them. Default: the run's own.")
     ] = "",
     split: Annotated[str, typer.Option(help="train, test, or all images of the data.")] = "test",
-    step: Annotated[
-        int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
-    ] = None,
+    step: StepOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
     aligned: Annotated[
         str, typer.Option(help="Faces aligned as celeba or celeba_hq: measures eye_colour, too.")

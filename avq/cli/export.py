@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import verb
+from avq.cli.app import RunArgument, StepOption, verb
 
 
 @verb(
@@ -18,16 +18,12 @@ from avq.cli.app import verb
     ),
 )
 def export(
-    run: Annotated[
-        Path, typer.Argument(help="The --workdir of a training run, or what avq export wrote.")
-    ],
+    run: RunArgument,
     out: Annotated[
         Path, typer.Argument(help="Folder to fill; one that avq export wrote is replaced.")
     ],
     *,
-    step: Annotated[
-        int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
-    ] = None,
+    step: StepOption = None,
     eval_file: Annotated[
         Path | None,
         typer.Option(

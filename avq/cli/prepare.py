@@ -1,14 +1,12 @@
 """`avq prepare`."""
 
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from avq.cli.app import progress, verb
+from avq.cli.app import print_left_out, progress, resumable, verb
 
 
 @verb(
@@ -43,31 +41,23 @@ def prepare(
     ] = 0.01,
 ) -> None:
     """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
-    from avq.data.dataset import in_words
     from avq.data.prepare import prepare
 
-    try:
-        with progress() as (on_total, on_images):
-            about = prepare(
-                source,
-                target,
-                size=size,
-                split=split,
-                seed=seed,
-                random_split=random_split,
-                white_level=white_level,
-                workers=workers or os.cpu_count() or 1,
-                max_rejected=max_rejected,
-                on_total=on_total,
-                on_images=on_images,
-            )
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        raise typer.Exit(128 + signal.SIGINT) from None
-    for entry in about["rejected"]:
-        print(f"left out {entry['name']}: {entry['reason']}", file=sys.stderr)
-    if about["unused"]:
-        print(f"not used: {in_words(about['unused'])}", file=sys.stderr)
+    with resumable(), progress() as (on_total, on_images):
+        about = prepare(
+            source,
+            target,
+            size=size,
+            split=split,
+            seed=seed,
+            random_split=random_split,
+            white_level=white_level,
+            workers=workers or os.cpu_count() or 1,
+            max_rejected=max_rejected,
+            on_total=on_total,
+            on_images=on_images,
+        )
+    print_left_out(about)
     counts = about["counts"]
     print(
         f"{target}: {counts['train']} training and {counts['test']} test images of {size} pixels, "

@@ -1,14 +1,20 @@
 """`avq tokenize`."""
 
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from avq.cli.app import progress, require_writable, verb
+from avq.cli.app import (
+    RunArgument,
+    StepOption,
+    print_left_out,
+    progress,
+    require_writable,
+    resumable,
+    verb,
+)
 
 
 @verb(
@@ -19,16 +25,11 @@ from avq.cli.app import progress, require_writable, verb
     ),
 )
 def tokenize(
-    model: Annotated[
-        Path,
-        typer.Argument(metavar="RUN", help="A run's --workdir, or what avq export wrote."),
-    ],
+    run: RunArgument,
     data: Annotated[str, typer.Argument(help="Images, as data.path takes them.")],
     out: Annotated[Path, typer.Argument(help="Folder of shards to fill, or a .npz file.")],
     *,
-    step: Annotated[
-        int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
-    ] = None,
+    step: StepOption = None,
     max_rejected: Annotated[
         float | None,
         typer.Option(
@@ -44,37 +45,29 @@ def tokenize(
     from avq.apply.tokenize import SUFFIX
     from avq.apply.tokenize import tokenize as tokenize_set
     from avq.apply.tokenizer import load
-    from avq.data.dataset import in_words
 
     if out.suffix == SUFFIX:
         require_writable(out)
     cpu.keep_memory()
-    tokenizer, mesh = load(model, step), parallel.make_mesh()
+    tokenizer, mesh = load(run, step), parallel.make_mesh()
     ended: list[tuple[float, int]] = []  # each batch
-    try:
-        with progress() as (on_total, on_images):
+    with resumable(), progress() as (on_total, on_images):
 
-            def on_encoded(count: int) -> None:
-                on_images(count)
-                ended.append((time.perf_counter(), count))
+        def on_encoded(count: int) -> None:
+            on_images(count)
+            ended.append((time.perf_counter(), count))
 
-            about = tokenize_set(
-                tokenizer,
-                data,
-                out,
-                mesh=mesh,
-                max_rejected=max_rejected,
-                on_total=on_total,
-                on_kept=on_images,
-                on_images=on_encoded,
-            )
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        raise typer.Exit(128 + signal.SIGINT) from None
-    for entry in about["rejected"]:
-        print(f"left out {entry['name']}: {entry['reason']}", file=sys.stderr)
-    if about["unused"]:
-        print(f"not used: {in_words(about['unused'])}", file=sys.stderr)
+        about = tokenize_set(
+            tokenizer,
+            data,
+            out,
+            mesh=mesh,
+            max_rejected=max_rejected,
+            on_total=on_total,
+            on_kept=on_images,
+            on_images=on_encoded,
+        )
+    print_left_out(about)
     counts, grids = about["counts"], about["grids"]
     levels = zip(grids, about["codebook_sizes"], strict=True)
     each = " and ".join(f"{height}x{width} of {size:,}" for (height, width), size in levels)

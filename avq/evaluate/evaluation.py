@@ -110,7 +110,8 @@ class Evaluator:
     def _pixels(
         self, variables: Variables, images: UInt8[Array, "b h w 3"]
     ) -> UInt8[Array, "b h w 3"]:
-        return to_uint8(self.model.apply(variables, to_float(images)).images)
+        made: Array = to_uint8(self.model.apply(variables, to_float(images)).images)
+        return made
 
     def evaluate(
         self,

@@ -45,6 +45,7 @@ from benchmarks._common import (
     write_json,
 )
 from benchmarks.speed import torch_model
+from benchmarks.speed.quantizers import training_call
 from benchmarks.speed.reference_ops import reference_ops
 from benchmarks.speed.runtimes import RUNTIMES, RuntimeCalls, exported
 from benchmarks.speed.torch_training import Trainer, copy_variables
@@ -297,13 +298,7 @@ def quantiser(compare: Compare, device: str) -> list[Row]:
     module = EMAQuantizer(codebook_size=k, code_dim=d)
     state = module.init(jax.random.key(0), jnp.asarray(z), train=False)
 
-    @partial(jax.jit, compiler_options=cpu.compiler_options())
-    def ours(variables: Any, x: Any, key: Any) -> Any:
-        mutable, rngs = ["codebook"], {"codebook": key}
-        quantized, state = module.apply(variables, x, True, mutable=mutable, rngs=rngs)
-        _, state = module.apply(state, quantized.statistics, mutable=mutable, method="update")
-        return quantized.vectors, state
-
+    ours = jax.jit(training_call(module), compiler_options=cpu.compiler_options())
     peer = vector_quantize_pytorch.VectorQuantize(
         dim=d, codebook_size=k, decay=0.99, commitment_weight=0.25, threshold_ema_dead_code=0.03
     ).to(device)

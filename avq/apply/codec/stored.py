@@ -1,8 +1,6 @@
 """The networks of a run's codec, in its file `codec.npz`."""
 
 import hashlib
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from avq.apply.codec.network import Network
+from avq.apply.npz import read_arrays
 from avq.apply.tokenizer import Tokenizer
 from avq.errors import InputError
 from avq.json_files import replaced
@@ -72,20 +71,14 @@ def read_codec(run: Path, tokenizer: Tokenizer) -> Codec | None:
     file, sizes, model = codec_file(run), list(tokenizer.codebook_sizes), tokenizer.digest
     if not file.exists():
         return None
+    arrays = read_arrays(file, "a codec", MOST_BYTES)
     try:
-        with zipfile.ZipFile(file) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MOST_BYTES:
-            raise InputError(f"{str(file)!r} has {size:,} bytes unpacked, over {MOST_BYTES:,}.")
-        with np.load(file, allow_pickle=False) as arrays:
-            owner = str(arrays["model"])
-            levels = range(1, len(sizes) + 1)
-            each = [{name: arrays[f"level{n}_{name}"] for name in _NAMES} for n in levels]
-        networks = [Network(**one) for one in each]
-    except OSError as error:
-        raise InputError(f"{str(file)!r} cannot be read ({error.strerror or error}).") from error
-    except _DAMAGED as error:
-        raise InputError(f"{str(file)!r} is damaged: {error}. Put back a copy.") from error
+        owner = str(arrays["model"])
+        levels = range(1, len(sizes) + 1)
+        each = [{name: arrays[f"level{n}_{name}"] for name in _NAMES} for n in levels]
+    except KeyError as error:
+        raise InputError(f"{str(file)!r} is damaged: no {error}. Put back a copy.") from error
+    networks = [Network(**one) for one in each]
     if owner != model:
         raise InputError(
             f"{str(file)!r} belongs to model {owner}, and this one is {model}. Give the checkpoint "
@@ -95,6 +88,3 @@ def read_codec(run: Path, tokenizer: Tokenizer) -> Codec | None:
     if [len(network.own) - 1 for network in networks] != sizes:
         raise InputError(f"{str(file)!r} is damaged: it is of other codebooks. Put back a copy.")
     return Codec(model, networks)
-
-
-_DAMAGED = (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)

@@ -10,6 +10,7 @@ from avq.data.dataset import open_dataset
 from avq.data.settings import Data
 from avq.data.views import SquareView, TrainingView
 from avq.errors import InputError
+from avq.settings import construct
 
 CODES = 1 << 21  # of the finest level, at most
 
@@ -30,7 +31,7 @@ def training_codes(
     Raises:
         InputError: when the images cannot be opened, or have changed since training.
     """
-    data = Data(**tokenizer.trained.config["data"])
+    data = construct(Data, tokenizer.trained.config["data"])
     try:
         images = open_dataset(data, tokenizer.trained.dataset).train
     except InputError as error:

@@ -113,7 +113,11 @@ class Quantizer(nn.Module, ABC):
 
     def mapped_axis(self, train: bool) -> str | None:
         """`axis_name` where it is bound: in training."""
-        return self.axis_name if train and not self.is_initializing() else None
+        return self.axis_name if self.learns(train) else None
+
+    def learns(self, train: bool) -> bool:
+        """Whether a call is one of training, and no initialisation."""
+        return train and not self.is_initializing()
 
 
 class VectorQuantizer(Quantizer):

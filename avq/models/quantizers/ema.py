@@ -3,13 +3,10 @@
 Source: van den Oord et al. (2017), appendix A.1.
 """
 
-from dataclasses import replace
-
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from avq.models.quantizers.base import CodebookStatistics, Quantized, psum, uniform_codes
+from avq.models.quantizers.base import CodebookStatistics, psum, uniform_codes
 from avq.models.quantizers.filled import FilledQuantizer
 
 EPSILON = 1e-5  # of the Laplace smoothing
@@ -34,21 +31,10 @@ class EMAQuantizer(FilledQuantizer):
         table: Array = self.table.value
         return table
 
-    def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
-        """Quantises in float32. Training fills an empty codebook and draws from the rng stream
-        'codebook'.
-        """
-        z = self.latents(z)
-        if not self.learns(train):
-            return self.quantize(z, train)
-        latents = lax.stop_gradient(z.reshape(-1, self.code_dim))
-        candidates = self.candidates(latents)
-        self._fill_if_empty(latents, candidates)
-        result = self.quantize(z, train)
-        sums = jnp.zeros_like(candidates).at[result.codes.reshape(-1)].add(latents)
-        sums = psum(sums, self.axis_name)
-        statistics = replace(result.statistics, sums=sums, candidates=candidates)
-        return replace(result, statistics=statistics)
+    def sums_of(self, latents: Float[Array, "n d"], codes: Int[Array, "n"]) -> Float[Array, "k d"]:
+        """Sums of the latents that chose each code, over the global batch."""
+        zeros = jnp.zeros((self.codebook_size, self.code_dim), jnp.float32)
+        return psum(zeros.at[codes].add(latents), self.axis_name)
 
     def update(self, statistics: CodebookStatistics) -> None:
         """Moves the averages by a batch, replaces dead codes and sets the codes that were chosen or
@@ -69,7 +55,7 @@ class EMAQuantizer(FilledQuantizer):
         means = self.scaled(sums / smoothed[:, None])
         self.table.value = jnp.where(moved[:, None], means, self.table.value)
 
-    def _fill_if_empty(self, latents: Float[Array, "n d"], candidates: Float[Array, "k d"]) -> None:
+    def fill_if_empty(self, latents: Float[Array, "n d"], candidates: Float[Array, "k d"]) -> None:
         empty = self.counts.value.sum() == 0
         codes = self.first_codes(latents, candidates, empty)
         fresh = self.fresh_use(latents)

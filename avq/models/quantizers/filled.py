@@ -4,15 +4,18 @@ Sources: Lloyd (1982) for k-means; Linde, Buzo and Gray (1980), "An algorithm fo
 design", section III, for the splitting of codes.
 """
 
+from abc import abstractmethod
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from avq.models.quantizers.base import (
     CodebookStatistics,
+    Quantized,
     VectorQuantizer,
     axis_size,
     code_counts,
@@ -54,13 +57,38 @@ class FilledQuantizer(VectorQuantizer):
         choices=("latents", "kmeans", "none"),
     )
 
-    def learns(self, train: bool) -> bool:
-        """Whether a call fills the table and collects what `update` needs."""
-        return train and not self.is_initializing()
+    def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
+        """Quantises in float32. Training fills an empty codebook and draws from the rng stream
+        'codebook'.
+        """
+        z = self.latents(z)
+        if not self.learns(train):
+            return self.quantize(z, train)
+        rows = lax.stop_gradient(z.reshape(-1, self.code_dim))
+        key = self.make_rng("codebook")
+        candidates = sample_rows(key, rows, self.codebook_size, self.axis_name)
+        self.fill_if_empty(rows, candidates)
+        result = self.quantize(z, train)
+        sums = self.sums_of(rows, result.codes.reshape(-1))
+        statistics = replace(result.statistics, sums=sums, candidates=candidates)
+        return replace(result, statistics=statistics)
 
-    def candidates(self, latents: Float[Array, "n d"]) -> Float[Array, "k d"]:
-        """Random latents of the global batch, one a code."""
-        return sample_rows(self.make_rng("codebook"), latents, self.codebook_size, self.axis_name)
+    @abstractmethod
+    def fill_if_empty(self, latents: Float[Array, "n d"], candidates: Float[Array, "k d"]) -> None:
+        """Fills a table that no batch has filled yet by `first_codes`, with a use of `fresh_use`.
+
+        Args:
+            latents: this device's.
+            candidates: random latents of the global batch, one a code.
+        """
+
+    def sums_of(
+        self, latents: Float[Array, "n d"], codes: Int[Array, "n"]
+    ) -> Float[Array, "k d"] | None:
+        """Sums of the latents that chose each code, over the global batch; None where `update`
+        needs none.
+        """
+        return None
 
     def first_codes(
         self, latents: Float[Array, "n d"], candidates: Float[Array, "k d"], empty: Bool[Array, ""]

@@ -3,8 +3,6 @@
 Source: van den Oord et al. (2017), equation 3.
 """
 
-from dataclasses import replace
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
@@ -12,7 +10,6 @@ from jaxtyping import Array, Float
 
 from avq.models.quantizers.base import (
     CodebookStatistics,
-    Quantized,
     codebook_loss,
     uniform_codes,
 )
@@ -38,22 +35,12 @@ class GradientQuantizer(FilledQuantizer):
         """Vectors of all codes."""
         return self.scaled(self.start.value + self.embedding)
 
-    def __call__(self, z: Float[Array, "b h w d"], train: bool) -> Quantized:
-        """Quantises in float32. Training fills an empty codebook and draws from the rng stream
-        'codebook'.
-        """
-        z = self.latents(z)
-        if not self.learns(train):
-            return self.quantize(z, train)
-        latents = lax.stop_gradient(z.reshape(-1, self.code_dim))
-        candidates = self.candidates(latents)
+    def fill_if_empty(self, latents: Float[Array, "n d"], candidates: Float[Array, "k d"]) -> None:
+        """Fills starts and use."""
         empty = self.use.value.sum() == 0
         codes = self.first_codes(latents, candidates, empty)
         self.start.value = jnp.where(empty, self._starting(codes), self.start.value)
-        fresh = self.fresh_use(latents)
-        self.use.value = jnp.where(empty, fresh, self.use.value)
-        result = self.quantize(z, train)
-        return replace(result, statistics=replace(result.statistics, candidates=candidates))
+        self.use.value = jnp.where(empty, self.fresh_use(latents), self.use.value)
 
     def loss(
         self, z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"], train: bool
