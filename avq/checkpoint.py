@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from avq.settings import MAX_INT32, setting
 
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 LOOP_CLOSED = "Event loop is closed"
+# Coroutines of Orbax that others make and then await, so that a loop may close before they begin.
+NESTED = "write_fragment|_read_array_index_and_device_put"
 Best = tuple[str, Literal["max", "min"]]
 log = logging.getLogger(__name__)
 
@@ -316,13 +319,19 @@ def _silent_narrator() -> Iterator[None]:
         narrator.setLevel(level)
 
 
-@functools.cache
 def _drop_reports_of_abandoned_work() -> None:
     """Keeps Python from printing what becomes of the reads and writes that Orbax left behind.
 
     When one array cannot be read or written, Orbax 0.12 closes the event loop in which it works on
-    the others; sooner or later, a traceback of pages follows for each of them.
+    the others. Sooner or later, a traceback of pages follows for each of them, or a warning of a
+    coroutine that was never awaited for one that had not begun.
     """
+    warnings.filterwarnings("ignore", f"coroutine '.*({NESTED})' was never awaited", RuntimeWarning)
+    _drop_reports_of_exceptions()
+
+
+@functools.cache
+def _drop_reports_of_exceptions() -> None:
     report, report_raised = sys.unraisablehook, sys.excepthook
 
     def report_others(unraisable: Any) -> None:

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_reports_of_reads_that_orbax_abandons_are_dropped_and_no_others(saved, m
     monkeypatch.setattr("sys.unraisablehook", lambda report: reported.append(str(report.exc_value)))
     raised: list[str] = []
     monkeypatch.setattr("sys.excepthook", lambda kind, error, trace: raised.append(str(error)))
-    drop = checkpoint._drop_reports_of_abandoned_work
+    drop = checkpoint._drop_reports_of_exceptions
     drop.cache_clear()
     with Checkpoints(saved, read_only=True) as checkpoints:
         checkpoints.restore_arrays()
@@ -116,6 +117,23 @@ def test_reports_of_reads_that_orbax_abandons_are_dropped_and_no_others(saved, m
     for error in (RuntimeError("Event loop is closed"), RuntimeError("theirs")):
         sys.excepthook(type(error), error, None)
     assert raised == ["theirs"]
+
+
+def test_warnings_of_coroutines_that_orbax_never_begins_are_dropped_and_no_others(saved):
+    async def write_fragment():
+        """Named as Orbax's."""
+
+    async def theirs():
+        """Named as a user's."""
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with Checkpoints(saved, read_only=True) as checkpoints:
+            checkpoints.restore_arrays()
+        for unawaited in (write_fragment(), theirs()):
+            del unawaited
+    (warning,) = warned
+    assert "theirs' was never awaited" in str(warning.message)
 
 
 READ = """
