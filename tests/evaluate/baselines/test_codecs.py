@@ -1,6 +1,7 @@
 """Files of codecs at a size, against a search through all options."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,3 +66,22 @@ def test_smallest_images_are_encoded(image, name, size):
     square = image[:size, :size].copy()
     file = nearest_file(CODECS[name], square, 1e9)
     assert CODECS[name].decode(file.content).shape == (size, size, 3)
+
+
+@pytest.mark.parametrize("side", [64, 256])
+def test_jpeg2000_is_nearly_as_good_as_by_any_of_its_options(image, side):
+    picture = np.asarray(Image.fromarray(image).resize((side, side)))
+    grey = picture.mean(axis=-1, keepdims=True)  # colours that vary together, as a photograph's do
+    picture = np.clip(0.3 * picture + 0.7 * grey, 0, 255).astype(np.uint8)
+    codec, bits = CODECS["jpeg2000"], 0.6
+    target = bits * side**2 / 8
+
+    def error(options):
+        others = replace(codec, options=[one | options for one in codec.options])
+        others = replace(others, options_of_side=lambda side: {}) if options else codec
+        pixels = codec.decode(nearest_file(others, picture, target).content)
+        return np.mean((pixels.astype(float) - picture) ** 2)
+
+    levels = range(2, 7)
+    best = min(error({"mct": m, "num_resolutions": n}) for m in (0, 1) for n in levels)
+    assert 10 * np.log10(error({}) / best) < 0.4
