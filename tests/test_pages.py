@@ -65,6 +65,13 @@ def test_broken_links_are_noticed(tmp_path):
     ]
 
 
+def test_every_page_has_a_place_in_the_site():
+    site = (ROOT / "properdocs.yml").read_text()
+    places = re.findall(r"^ +- .*: (\S+\.(?:md|ipynb))$", site, re.MULTILINE)
+    pages = {str(page.relative_to(ROOT)) for page in [*PAGES, TOUR]}
+    assert {place for place in places if not place.startswith("reference/")} == pages
+
+
 def test_tour_is_short_and_stored_with_its_outputs():
     notebook = nbformat.read(TOUR, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
