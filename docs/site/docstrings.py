@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import fields, replace
 from typing import Any
 
 import griffe
@@ -33,6 +34,11 @@ class Docstrings(griffe.Extension):
             attr.value, meaning = call.arguments[:2]
             attr.docstring = griffe.Docstring(ast.literal_eval(str(meaning)), parent=attr)
 
+    def on_function_instance(self, *, func: griffe.Function, **_: Any) -> None:
+        """Shows shapes in its signature as they are written."""
+        for annotation in [func.returns, *(parameter.annotation for parameter in func.parameters)]:
+            _quote_shapes(annotation)
+
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Looks through all of a package."""
         _complete(pkg)
@@ -56,6 +62,23 @@ def _complete(obj: griffe.Object) -> None:
 def _is_value(member: griffe.Object) -> bool:
     """Whether it is an attribute that no function computes."""
     return member.is_attribute and "property" not in member.labels
+
+
+def _quote_shapes(part: Any) -> None:
+    """Puts a shape of one word, such as "k", in quotes again: Griffe takes it for a type."""
+    if not isinstance(part, griffe.Expr):
+        return
+    if isinstance(part, griffe.ExprSubscript) and part.canonical_path.startswith("jaxtyping."):
+        array, shape = part.slice.elements
+        part.slice = replace(part.slice, elements=[array, _quoted(shape)])
+    for field in fields(part):
+        value = getattr(part, field.name)
+        for inner in value if isinstance(value, list) else [value]:
+            _quote_shapes(inner)
+
+
+def _quoted(shape: griffe.Expr | str) -> str:
+    return shape if isinstance(shape, str) and shape[0] in "\"'" else repr(str(shape))
 
 
 def _each(match: re.Match[str]) -> str:
