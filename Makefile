@@ -1,9 +1,10 @@
-# `make demo` trains, measures and reports; `make test` lints and tests. Both set up what they need in .venv.
+# `make demo` trains, measures and reports; `make test` lints and tests; `make docs` builds the pages in site/.
+# Each sets up what it needs in .venv.
 PYTHON ?= python3
 RUN ?= runs/demo
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m avq.main --config=configs/ah_vqvae_plus.py:tiny --workdir=$(RUN)
@@ -21,6 +22,9 @@ format: .venv/tested
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/documented
+	$(BIN)/properdocs build
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "avq needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
@@ -31,5 +35,9 @@ format: .venv/tested
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
+.venv/documented: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv dist
+	rm -rf .venv dist site

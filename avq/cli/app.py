@@ -45,7 +45,7 @@ StepOption = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def common(
+def _common(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

@@ -1,0 +1,1 @@
+"""Evaluation of a run: metrics, baselines, comparisons, a look inside the model."""

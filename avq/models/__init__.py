@@ -1,0 +1,1 @@
+"""Pure Flax modules; `build.py` makes them from a config."""

@@ -1,0 +1,1 @@
+"""Page, model card and charts of an evaluation, from its results alone."""

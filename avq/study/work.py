@@ -108,6 +108,7 @@ class Work:
         return rows if rows and rows[-1]["step"] == job.steps else []
 
     def is_done(self, job: Job) -> bool:
+        """Whether `results.csv` has the last row of a run, of the same config."""
         return any(
             _is_of(row, job) and (row["step"], row["config"]) == (job.steps, job.digest)
             for row in read_rows(self.out / RESULTS)

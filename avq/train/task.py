@@ -74,7 +74,9 @@ class Batches(Protocol):
 
     def __next__(self) -> Batch: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends its threads and processes."""
+        ...
 
 
 @runtime_checkable

@@ -126,6 +126,7 @@ class Subset:
         return self.source[int(self.rows[index])]
 
     def name(self, index: int) -> str:
+        """Name of an image, as in the source."""
         return self.source.name(int(self.rows[index]))
 
 

@@ -57,6 +57,7 @@ class Photographs:
         return self._images[index]
 
     def name(self, index: int) -> str:
+        """Name of a photograph or of a square of one."""
         return self._names[index]
 
 

@@ -91,14 +91,11 @@ class Mean(NamedTuple):
 
 
 class ImageMean(Metric[Mean]):
-    """Mean over images of one number per image, which `Results.per_image` keeps.
-
-    Attributes:
-        key: of the mean and of the numbers; the first of `meaning`.
-    """
+    """Mean over images of one number per image, which `Results.per_image` keeps."""
 
     @property
     def key(self) -> str:
+        """Name of the mean and of the numbers: the first of `meaning`."""
         return next(iter(self.meaning))
 
     @abstractmethod
