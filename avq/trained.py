@@ -72,16 +72,27 @@ def load_model(what: str | Path, step: int | None = None) -> TrainedModel:
             f"no such run, folder or file: {str(what)!r}. Give the --workdir of a training run, or "
             "what avq export wrote."
         )
-    file = what if what.suffix == SUFFIX and not what.is_dir() else what / TENSORS
-    config = _released_config(file.parent)
+    folder = model_folder(what)
+    config = _released_config(folder)
     if config is not None:
-        return _released(file, config, step)
-    if file == what:
+        return _released(folder / TENSORS if folder == what else what, config, step)
+    if folder != what:
         raise InputError(
             f"{str(what)!r}: there is no {CONFIG} of a released model beside it. Give the whole "
             "folder that avq export wrote."
         )
     return _of_run(what, step)
+
+
+def model_folder(what: str | Path) -> Path:
+    """Folder of a model that is given as for `load_model`."""
+    what = Path(what)
+    return what.parent if what.suffix == SUFFIX and not what.is_dir() else what
+
+
+def is_released(folder: Path) -> bool:
+    """Whether a folder holds a released model, not a run."""
+    return _released_config(folder) is not None
 
 
 def _of_run(run: Path, step: int | None) -> TrainedModel:

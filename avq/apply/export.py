@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from avq.apply.codec.stored import FILE as CODEC
+from avq.apply.codec.stored import Codec, codec_bytes
 from avq.apply.pictures import contact_sheet, require_folder
 from avq.apply.tokenizer import Tokenizer
 from avq.config import CONFIG
@@ -18,7 +20,7 @@ from avq.tensor_file import write_tensors
 from avq.trained import KIND, TENSORS, TrainedModel, released_parts
 
 README, PICTURE = "README.md", "samples.png"
-FILES = {CONFIG, TENSORS, README, PICTURE}
+FILES = {CONFIG, TENSORS, README, PICTURE, CODEC}
 SHOWN = 8  # images of a picture
 Pair = tuple[UInt8[np.ndarray, "_h _w 3"], UInt8[np.ndarray, "_h _w 3"]]
 
@@ -46,7 +48,11 @@ def require_released(folder: Path) -> None:
 
 
 def export(
-    trained: TrainedModel, folder: Path, readme: str, shown: Iterable[Pair] | None = None
+    trained: TrainedModel,
+    folder: Path,
+    readme: str,
+    shown: Iterable[Pair] | None = None,
+    codec: Codec | None = None,
 ) -> None:
     """Writes a released folder, or replaces the files of one. All are complete before the first
     gets its name, and `config.json` gets it last.
@@ -56,6 +62,7 @@ def export(
         folder: to fill, created if missing.
         readme: text of its README.md, such as `avq.report.card.card`.
         shown: images and their reconstructions for `samples.png`; None for no picture.
+        codec: of the model, for compressed files; None for none.
 
     Raises:
         InputError: for a folder that holds something else, or cannot be written.
@@ -65,13 +72,15 @@ def export(
     require_folder(folder)
     try:
         with ExitStack() as stack:  # which closes the last first
-            new = {
-                name: stack.enter_context(replaced(folder / name))
-                for name in (CONFIG, README, TENSORS)
-            }
+            names = (CONFIG, *((CODEC,) if codec else ()), README, TENSORS)
+            new = {name: stack.enter_context(replaced(folder / name)) for name in names}
             new[CONFIG].write_text(json.dumps(about, indent=2) + "\n")
             new[README].write_text(readme, encoding="utf-8")
             write_tensors(new[TENSORS], tensors)
+            if codec:
+                new[CODEC].write_bytes(codec_bytes(codec))
+            else:
+                (folder / CODEC).unlink(missing_ok=True)
             if shown is not None:
                 contact_sheet(folder / PICTURE, list(shown))
     except OSError as error:
