@@ -10,20 +10,27 @@ from avq.cli.app import StepOption, require_writable, verb
 from avq.cli.codec import codec_of
 from avq.errors import InputError
 
-Model = Annotated[Path, typer.Option(metavar="RUN", help="The --workdir of a training run.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NAME|RUN",
+        help="A model that comes with avq, the --workdir of a training run, or what avq export "
+        "wrote. Default: photos, which comes with avq.",
+    ),
+]
 
 
 @verb(
     "compress",
     examples=(
-        "avq compress photo.jpg --model runs/ah",
+        "avq compress photo.jpg",
         "avq compress photo.jpg -o small.avq --model runs/ah",
     ),
 )
 def compress(
     image: Annotated[Path, typer.Argument(metavar="IN", help="An image file.")],
     *,
-    model: Model,
+    model: Model = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Default: the image's name with .avq.")
     ] = None,
@@ -38,11 +45,13 @@ def compress(
     from avq.apply.codec.image_file import pack
     from avq.apply.tokenizer import load
     from avq.json_files import replaced
+    from avq.shipped import default
     from avq.trained import model_folder
 
     out = out or image.with_suffix(".avq")
     require_writable(out)
     cpu.keep_memory()
+    model = model or default()
     tokenizer = load(model, step)
     ((codes, (height, width)),) = tokenizer.encode_sized([image])
     codec = codec_of(model_folder(model), tokenizer)
@@ -58,14 +67,14 @@ def compress(
 @verb(
     "decompress",
     examples=(
-        "avq decompress photo.avq --model runs/ah",
+        "avq decompress photo.avq",
         "avq decompress photo.avq -o photo.png --model runs/ah",
     ),
 )
 def decompress(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File of avq compress.")],
     *,
-    model: Model,
+    model: Model = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="A .png. Default: the file's name with .png, if free."),
@@ -78,6 +87,7 @@ def decompress(
     from avq.apply.codec.stored import FILE, read_codec
     from avq.apply.pictures import write_png
     from avq.apply.tokenizer import load
+    from avq.shipped import default
     from avq.trained import model_folder
 
     if out is None:
@@ -89,6 +99,7 @@ def decompress(
     require_writable(out)
     data = read(file)
     cpu.keep_memory()
+    model = model or default()
     tokenizer = load(model, step)
     if (codec := read_codec(model_folder(model), tokenizer)) is None:
         raise InputError(

@@ -221,7 +221,7 @@ def test_step_that_was_not_released_is_refused(released):
 
 
 def test_what_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such run, folder or file: "):
+    with pytest.raises(InputError, match="no such run, folder, file or model: "):
         avq.load(tmp_path / "none")
-    with pytest.raises(InputError, match="no such run, folder or file: "):
+    with pytest.raises(InputError, match="no such run, folder, file or model: "):
         avq.load(tmp_path / "none.safetensors")
