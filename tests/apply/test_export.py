@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 import avq
 from avq.apply import export as module
-from avq.apply.codec.stored import Codec, read_codec, write_codec
+from avq.apply.codec.stored import Codec, codec_bytes, read_codec, write_codec
 from avq.apply.export import export
 from avq.errors import InputError
 
@@ -89,7 +89,7 @@ def test_own_folder_is_replaced_and_hidden_files_stay(copy, tokenizer, images):
 
 def test_codec_goes_with_the_model_and_goes_away_with_it(copy, tokenizer, tmp_path):
     codec = Codec(tokenizer.digest, [random_network(0, 8)])
-    export(tokenizer.trained, copy, "# card\n", codec=codec)
+    export(tokenizer.trained, copy, "# card\n", others={"codec.npz": codec_bytes(codec)})
     again = read_codec(copy, avq.load(copy))
     assert again is not None
     assert again.digest == codec.digest
