@@ -15,7 +15,7 @@ from avq.errors import InputError
 
 from .apply.codec.codec_helpers import random_network
 
-ROOM = 5_000_000  # bytes of a model in the package
+ROOM = 6_000_000  # bytes of a model in the package
 REAL = shipped.default()
 
 
