@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avq import shipped
 from avq.checkpoint import Checkpoints
 from avq.config import (
     CONFIG,
@@ -60,23 +61,19 @@ class TrainedModel:
 
 def load_model(what: str | Path, step: int | None = None) -> TrainedModel:
     """Restores the averaged autoencoder of a run from its newest checkpoint that can be read, or
-    from that of `step`; or of a released folder, or of the `.safetensors` file in one.
+    from that of `step`; or of a released folder, the `.safetensors` file in one, or a model that
+    comes with avq, by name. A path that exists wins over a name.
 
     Raises:
-        InputError: when it is none of these, has no such checkpoint, a config with unknown keys or
-            of a newer avq, or weights that are damaged or of another model than the config's.
+        InputError: when it is none of these, or has no such checkpoint, a config with unknown keys
+            or of a newer avq, or weights that are damaged or of another model than the config's.
     """
-    what = Path(what)
-    if not what.exists():
-        raise InputError(
-            f"no such run, folder or file: {str(what)!r}. Give the --workdir of a training run, or "
-            "what avq export wrote."
-        )
-    file = what if what.suffix == SUFFIX and not what.is_dir() else what / TENSORS
-    config = _released_config(file.parent)
+    what = shipped.located(what)
+    folder = model_folder(what)
+    config = _released_config(folder)
     if config is not None:
-        return _released(file, config, step)
-    if file == what:
+        return _released(folder / TENSORS if folder == what else what, config, step)
+    if folder != what:
         raise InputError(
             f"{str(what)!r}: there is no {CONFIG} of a released model beside it. Give the whole "
             "folder that avq export wrote."
@@ -84,13 +81,26 @@ def load_model(what: str | Path, step: int | None = None) -> TrainedModel:
     return _of_run(what, step)
 
 
+def model_folder(what: str | Path) -> Path:
+    """Folder of a model that is given as for `load_model`."""
+    what = shipped.located(what)
+    return what.parent if what.suffix == SUFFIX and not what.is_dir() else what
+
+
+def is_released(folder: Path) -> bool:
+    """Whether a folder holds a released model, not a run."""
+    return _released_config(folder) is not None
+
+
 def _of_run(run: Path, step: int | None) -> TrainedModel:
     config, dataset = read_config(run), read_json(run / DATASET)
     if config is None or dataset is None:
         missing = CONFIG if config is None else DATASET
+        hidden = str(run) in shipped.names()
+        hint = " It hides the model of this name that comes with avq." if hidden else ""
         raise InputError(
             f"{str(run)!r} is not a run: no {missing} in it. Give the --workdir of a training run, "
-            "or a folder that avq export wrote."
+            f"or a folder that avq export wrote.{hint}"
         )
     if "model" not in config:
         raise InputError(f"{str(run)!r} is a run of another task. Give a run of an autoencoder.")

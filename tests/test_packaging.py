@@ -76,7 +76,8 @@ def test_wheel_has_every_module_and_every_config_once_and_nothing_else(wheel):
     modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("avq/**/*.py")}
     configs = {f"avq/configs/{name}.py" for name in SYSTEMS}
     others = {"avq/py.typed", "avq/report/page.html"}
-    assert sorted(names) == sorted(modules | configs | others)
+    shipped = {str(path.relative_to(ROOT)) for path in ROOT.glob("avq/shipped/[a-z]*/*.*")}
+    assert sorted(names) == sorted(modules | configs | others | shipped)
 
 
 def test_wheel_of_the_source_distribution_is_the_same(wheel, tmp_path):

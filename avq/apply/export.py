@@ -1,15 +1,18 @@
 """Released folders: a model without what only training needs, see `avq.trained`."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from avq.apply.codec.stored import FILE as CODEC
 from avq.apply.pictures import contact_sheet, require_folder
+from avq.apply.stablehlo import PROGRAMS
 from avq.apply.tokenizer import Tokenizer
 from avq.config import CONFIG
 from avq.errors import InputError
@@ -18,7 +21,8 @@ from avq.tensor_file import write_tensors
 from avq.trained import KIND, TENSORS, TrainedModel, released_parts
 
 README, PICTURE = "README.md", "samples.png"
-FILES = {CONFIG, TENSORS, README, PICTURE}
+OTHERS = (CODEC, *PROGRAMS)  # files that a folder may have
+FILES = {CONFIG, TENSORS, README, PICTURE, *OTHERS}
 SHOWN = 8  # images of a picture
 Pair = tuple[UInt8[np.ndarray, "_h _w 3"], UInt8[np.ndarray, "_h _w 3"]]
 
@@ -46,7 +50,11 @@ def require_released(folder: Path) -> None:
 
 
 def export(
-    trained: TrainedModel, folder: Path, readme: str, shown: Iterable[Pair] | None = None
+    trained: TrainedModel,
+    folder: Path,
+    readme: str,
+    shown: Iterable[Pair] | None = None,
+    others: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """Writes a released folder, or replaces the files of one. All are complete before the first
     gets its name, and `config.json` gets it last.
@@ -56,6 +64,7 @@ def export(
         folder: to fill, created if missing.
         readme: text of its README.md, such as `avq.report.card.card`.
         shown: images and their reconstructions for `samples.png`; None for no picture.
+        others: contents of those of the files `OTHERS` that the folder is to have.
 
     Raises:
         InputError: for a folder that holds something else, or cannot be written.
@@ -65,13 +74,15 @@ def export(
     require_folder(folder)
     try:
         with ExitStack() as stack:  # which closes the last first
-            new = {
-                name: stack.enter_context(replaced(folder / name))
-                for name in (CONFIG, README, TENSORS)
-            }
+            names = (CONFIG, *others, README, TENSORS)
+            new = {name: stack.enter_context(replaced(folder / name)) for name in names}
             new[CONFIG].write_text(json.dumps(about, indent=2) + "\n")
             new[README].write_text(readme, encoding="utf-8")
             write_tensors(new[TENSORS], tensors)
+            for name, content in others.items():
+                new[name].write_bytes(content)
+            for name in set(OTHERS) - set(others):
+                (folder / name).unlink(missing_ok=True)
             if shown is not None:
                 contact_sheet(folder / PICTURE, list(shown))
     except OSError as error:

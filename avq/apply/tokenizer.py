@@ -36,7 +36,8 @@ def load(
     """A trained model.
 
     Args:
-        what: folder of a training run, or one that `avq export` wrote, or the `.safetensors` in it.
+        what: folder of a training run, or one that `avq export` wrote, or the `.safetensors` in it,
+            or the name of a model that comes with avq, such as 'photos'.
         step: of the run's checkpoint; None for the newest.
         dtype: compute type of convolutions and attention, 'float32' or 'bfloat16'; None for that of
             training. Another one changes the codes of some places.

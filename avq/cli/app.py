@@ -36,7 +36,9 @@ ConfigArguments = Annotated[
 RunArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", help="The --workdir of a training run, or what avq export wrote."
+        metavar="RUN",
+        help="The --workdir of a training run, what avq export wrote, or a model that comes with "
+        "avq, such as photos.",
     ),
 ]
 StepOption = Annotated[

@@ -1,33 +1,36 @@
 """`avq compress` and `avq decompress`."""
 
 import math
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from avq.cli.app import StepOption, progress, require_writable, verb
+from avq.cli.app import StepOption, require_writable, verb
+from avq.cli.codec import codec_of
 from avq.errors import InputError
 
-if TYPE_CHECKING:
-    from avq.apply.codec.stored import Codec
-    from avq.apply.tokenizer import Tokenizer
-
-Model = Annotated[Path, typer.Option(metavar="RUN", help="The --workdir of a training run.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NAME|RUN",
+        help="A model that comes with avq, the --workdir of a training run, or what avq export "
+        "wrote. Default: photos, which comes with avq.",
+    ),
+]
 
 
 @verb(
     "compress",
     examples=(
-        "avq compress photo.jpg --model runs/ah",
+        "avq compress photo.jpg",
         "avq compress photo.jpg -o small.avq --model runs/ah",
     ),
 )
 def compress(
     image: Annotated[Path, typer.Argument(metavar="IN", help="An image file.")],
     *,
-    model: Model,
+    model: Model = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Default: the image's name with .avq.")
     ] = None,
@@ -40,16 +43,18 @@ def compress(
     """
     from avq import cpu
     from avq.apply.codec.image_file import pack
-    from avq.apply.codec.stored import read_codec
     from avq.apply.tokenizer import load
     from avq.json_files import replaced
+    from avq.shipped import default
+    from avq.trained import model_folder
 
     out = out or image.with_suffix(".avq")
     require_writable(out)
     cpu.keep_memory()
+    model = model or default()
     tokenizer = load(model, step)
     ((codes, (height, width)),) = tokenizer.encode_sized([image])
-    codec = read_codec(model, tokenizer) or _fitted(model, tokenizer)
+    codec = codec_of(model_folder(model), tokenizer)
     data = pack(codes, (height, width), codec)
     with replaced(out) as new:
         new.write_bytes(data)
@@ -62,14 +67,14 @@ def compress(
 @verb(
     "decompress",
     examples=(
-        "avq decompress photo.avq --model runs/ah",
+        "avq decompress photo.avq",
         "avq decompress photo.avq -o photo.png --model runs/ah",
     ),
 )
 def decompress(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File of avq compress.")],
     *,
-    model: Model,
+    model: Model = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="A .png. Default: the file's name with .png, if free."),
@@ -82,6 +87,8 @@ def decompress(
     from avq.apply.codec.stored import FILE, read_codec
     from avq.apply.pictures import write_png
     from avq.apply.tokenizer import load
+    from avq.shipped import default
+    from avq.trained import model_folder
 
     if out is None:
         out = file.with_suffix(".png")
@@ -92,8 +99,9 @@ def decompress(
     require_writable(out)
     data = read(file)
     cpu.keep_memory()
+    model = model or default()
     tokenizer = load(model, step)
-    if (codec := read_codec(model, tokenizer)) is None:
+    if (codec := read_codec(model_folder(model), tokenizer)) is None:
         raise InputError(
             f"{str(model)!r} has no {FILE}. Put back the one that the file was compressed with."
         )
@@ -101,19 +109,3 @@ def decompress(
     (pixels,) = tokenizer.decode_each([codes], [size])
     write_png(out.parent, out.name, pixels)
     print(f"{out}: {size[1]}x{size[0]} pixels")
-
-
-def _fitted(run: Path, tokenizer: "Tokenizer") -> "Codec":
-    """Fits the codec of a run, and writes it into its folder."""
-    from avq.apply.codec.fitting import fit
-    from avq.apply.codec.stored import Codec, codec_file, write_codec
-    from avq.apply.codec.training_codes import training_codes
-
-    require_writable(codec_file(run))
-    print(f"{codec_file(run)}: fitted now, once, to codes of training images", file=sys.stderr)
-    with progress() as (on_total, on_images):
-        codes = training_codes(tokenizer, on_total, on_images)
-    with progress("step") as (on_total, on_steps):
-        codec = Codec(tokenizer.digest, fit(codes, tokenizer.codebooks, on_total, on_steps))
-    write_codec(run, codec)
-    return codec

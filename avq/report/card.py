@@ -1,6 +1,6 @@
 """Model card: Markdown with the figures as `model-index` metadata, as model hubs read them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -23,8 +23,17 @@ METRICS = {
     "bits_per_pixel": "bits per pixel",
 }
 
+# Section of a model with a codec.
+COMPRESSION = """## Compressed files
 
-def card(report: Report, picture: str = "") -> str:
+```
+avq compress photo.jpg --model FOLDER
+avq decompress photo.avq --model FOLDER
+```
+"""
+
+
+def card(report: Report, picture: str = "", sections: Sequence[str] = ()) -> str:
     """Renders a model card, a README.md for the model's folder.
 
     Names of folders are shortened to their last part: a card may be published.
@@ -32,12 +41,18 @@ def card(report: Report, picture: str = "") -> str:
     Args:
         report: of the model.
         picture: file beside the card with images above their reconstructions; empty for none.
+        sections: more of the card, in Markdown.
     """
-    return _rendered(_metadata(report), _lines(report, picture))
+    return _rendered(_metadata(report), _lines(report, picture, sections))
 
 
 def plain_card(
-    title: str, config: Mapping[str, Any], step: int, bits_per_pixel: float, picture: str = ""
+    title: str,
+    config: Mapping[str, Any],
+    step: int,
+    bits_per_pixel: float,
+    picture: str = "",
+    sections: Sequence[str] = (),
 ) -> str:
     """Renders the card of a model that was not evaluated.
 
@@ -46,12 +61,12 @@ def plain_card(
         config: of the run.
         step: of the checkpoint.
         bits_per_pixel: of its codes.
-        picture: as for `card`.
+        picture, sections: as for `card`.
     """
     size = config["data"]["image_size"]
     lines = _introduction(_last(title), config["model"], size, bits_per_pixel, picture)
     trained = f"## Training\n\n{step:,} steps. This model has not been evaluated."
-    return _rendered(_about(), (*lines, trained))
+    return _rendered(_about(), (*lines, *sections, trained))
 
 
 def _rendered(front: Mapping[str, Any], lines: Iterable[str]) -> str:
@@ -99,11 +114,12 @@ def _introduction(
     yield "images = model.decode(codes)\n```\n"
 
 
-def _lines(report: Report, picture: str) -> Iterator[str]:
+def _lines(report: Report, picture: str, sections: Sequence[str]) -> Iterator[str]:
     values, data = report.values, report.config["data"]
     size, n = values["image_size"], values["n"]
     bits = values["bits_per_pixel"]
     yield from _introduction(_last(report.title), report.config["model"], size, bits, picture)
+    yield from sections
     yield "## Evaluation\n"
     yield (
         f"{n:,} {values['split']} images of {PurePath(str(values['data'])).name}: "

@@ -12,8 +12,11 @@ from safetensors.numpy import load_file
 
 import avq
 from avq.apply import export as module
+from avq.apply.codec.stored import Codec, codec_bytes, read_codec, write_codec
 from avq.apply.export import export
 from avq.errors import InputError
+
+from .codec.codec_helpers import random_network
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,18 @@ def test_own_folder_is_replaced_and_hidden_files_stay(copy, tokenizer, images):
     assert {path.name for path in copy.iterdir()} == {
         ".git", "config.json", "model.safetensors", "README.md"
     }  # fmt: skip
+
+
+def test_codec_goes_with_the_model_and_goes_away_with_it(copy, tokenizer, tmp_path):
+    codec = Codec(tokenizer.digest, [random_network(0, 8)])
+    export(tokenizer.trained, copy, "# card\n", others={"codec.npz": codec_bytes(codec)})
+    again = read_codec(copy, avq.load(copy))
+    assert again is not None
+    assert again.digest == codec.digest
+    write_codec(tmp_path, codec)
+    assert (copy / "codec.npz").read_bytes() == (tmp_path / "codec.npz").read_bytes()
+    export(tokenizer.trained, copy, "# card\n")
+    assert read_codec(copy, avq.load(copy)) is None
 
 
 @pytest.mark.parametrize("names", [["README.md"], ["config.json"], ["model.safetensors", "a.py"]])
@@ -206,7 +221,7 @@ def test_step_that_was_not_released_is_refused(released):
 
 
 def test_what_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such run, folder or file: "):
+    with pytest.raises(InputError, match="no such run, folder, file or model: "):
         avq.load(tmp_path / "none")
-    with pytest.raises(InputError, match="no such run, folder or file: "):
+    with pytest.raises(InputError, match="no such run, folder, file or model: "):
         avq.load(tmp_path / "none.safetensors")

@@ -43,6 +43,33 @@ def test_image_is_decompressed_to_its_reconstruction(invoke, folder, tokenizer):
         np.testing.assert_array_equal(decode(out.read_bytes()), expected)
 
 
+@pytest.mark.parametrize("part", ["", "model.safetensors"])
+def test_released_folder_reads_and_writes_the_files_of_its_run(invoke, folder, tmp_path, part):
+    assert invoke("export", folder / "run", tmp_path / "released").exit_code == 0
+    model = tmp_path / "released" / part
+    result = invoke("compress", folder / "b.png", "-o", tmp_path / "b.avq", "--model", model)
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "b.avq").read_bytes() == (folder / "b.avq").read_bytes()
+    result = invoke("decompress", folder / "b.avq", "-o", tmp_path / "b.png", "--model", model)
+    assert result.exit_code == 0, result.stderr
+    assert "avq compress photo.jpg" in (tmp_path / "released" / "README.md").read_text()
+
+
+def test_export_fits_the_codec_that_a_folder_cannot_have_later(
+    invoke, one_line, run, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fitting, "BATCH", 256)
+    shutil.copytree(run, tmp_path / "run")
+    plain, whole = tmp_path / "plain", tmp_path / "whole"
+    assert "without codec" in invoke("export", tmp_path / "run", plain).stdout
+    result = invoke("compress", folder / "a.jpg", "-o", tmp_path / "a.avq", "--model", plain)
+    assert result.exit_code == 2
+    assert "Export the run again with --codec" in one_line(result.stderr)
+    assert "with codec" in invoke("export", tmp_path / "run", whole, "--codec").stdout
+    for place in (whole, tmp_path / "run"):
+        assert codec_file(place).read_bytes() == codec_file(folder / "run").read_bytes()
+
+
 def test_default_name_replaces_no_image(invoke, folder, tmp_path):
     shutil.copy(folder / "a.avq", tmp_path / "a.avq")
     assert invoke("decompress", tmp_path / "a.avq", "--model", folder / "run").exit_code == 0
@@ -84,6 +111,9 @@ def test_codec_of_another_checkpoint_is_not_replaced(invoke, one_line, folder, t
         content = {**dict(arrays), "model": np.str_("0" * 16)}
     np.savez(codec_file(other), **content)
     before = codec_file(other).read_bytes()
+    result = invoke("export", other, tmp_path / "released")
+    assert "no codec in the folder" in result.stderr
+    assert not codec_file(tmp_path / "released").exists()
     for command in ("compress", "decompress"):
         source = folder / ("a.jpg" if command == "compress" else "a.avq")
         result = invoke(command, source, "-o", tmp_path / "x.png", "--model", other)

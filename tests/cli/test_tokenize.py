@@ -86,7 +86,10 @@ def test_interrupted_one_says_that_it_continues(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("tokenize", "{tmp}/none", "{images}", "{tmp}/codes"), "no such run, folder or file"),
+        (
+            ("tokenize", "{tmp}/none", "{images}", "{tmp}/codes"),
+            "no such run, folder, file or model",
+        ),
         (("tokenize", "{model}", "{tmp}/none", "{tmp}/codes"), "no such file or folder"),
         (("tokenize", "{model}", "{images}", "{tmp}/no/codes.npz"), "there is no folder"),
         (("tokenize", "{model}", "{images}", "{images}"), "is not an empty folder"),

@@ -1,6 +1,7 @@
-"""The networks of a run's codec, in its file `codec.npz`."""
+"""The networks of a model's codec, in the file `codec.npz` of its folder."""
 
 import hashlib
+import io
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -42,33 +43,40 @@ class Codec:
         return sha.digest()
 
 
-def write_codec(run: Path, codec: Codec) -> None:
-    """Writes the file of a run."""
+def codec_bytes(codec: Codec) -> bytes:
+    """Content of the file."""
     arrays: dict[str, Any] = {
         f"level{level}_{name}": values.astype(np.int32)
         for level, network in enumerate(codec.networks, start=1)
         for name, values in network.arrays().items()
     }
-    with replaced(codec_file(run)) as new, new.open("wb") as stream:
-        np.savez_compressed(stream, model=np.str_(codec.model), **arrays)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, model=np.str_(codec.model), **arrays)
+    return stream.getvalue()
 
 
-def codec_file(run: Path) -> Path:
-    """Where a run keeps its codec."""
-    return run / FILE
+def write_codec(folder: Path, codec: Codec) -> None:
+    """Writes the file of a run."""
+    with replaced(codec_file(folder)) as new:
+        new.write_bytes(codec_bytes(codec))
 
 
-def read_codec(run: Path, tokenizer: Tokenizer) -> Codec | None:
-    """The codec of a run, or None when it has none yet.
+def codec_file(folder: Path) -> Path:
+    """Where a run or a released folder keeps its codec."""
+    return folder / FILE
+
+
+def read_codec(folder: Path, tokenizer: Tokenizer) -> Codec | None:
+    """The codec of a run or a released folder, or None when it has none.
 
     Args:
-        run: its folder.
+        folder: of the model.
         tokenizer: its model.
 
     Raises:
         InputError: for a file that is damaged or belongs to another model.
     """
-    file, sizes, model = codec_file(run), list(tokenizer.codebook_sizes), tokenizer.digest
+    file, sizes, model = codec_file(folder), list(tokenizer.codebook_sizes), tokenizer.digest
     if not file.exists():
         return None
     arrays = read_arrays(file, "a codec", MOST_BYTES)
