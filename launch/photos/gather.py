@@ -27,8 +27,8 @@ TEST_SQUARES, SMALLEST = 16, 128  # of a held-out photograph, at random places a
 ABOUT = """# Photographs of the model `photos`
 
 The model's weights are under the licence of avq, Apache-2.0. They were trained, or evaluated, on
-these photographs, and hold none of them: 3 MB, learned from random squares of a hundred million
-pixels. Nothing was learned from those under share-alike licences (CC-BY-SA), which are held out.
+these photographs, and hold none of them. Nothing was learned from those under share-alike licences
+(CC-BY-SA), which are held out.
 `samples.png` shows held-out ones in the public domain or under CC0.
 
 | photograph | package | by | licence | used for |

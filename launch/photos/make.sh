@@ -3,8 +3,8 @@
 #
 #   launch/photos/make.sh runs/photos
 #
-# Gathers free photographs (gather.py, 200 MB of packages), trains on squares of them (5,000 steps:
-# an hour or more on two CPU cores), measures on others, fits the codec, and fills avq/shipped/photos.
+# Gathers free photographs (gather.py, 200 MB of packages), trains on squares of them (4,000 steps:
+# half an hour on two CPU cores), measures on others, fits the codec, and fills avq/shipped/photos.
 # The same command again continues. Settings of the training may follow the folder.
 set -euo pipefail
 
@@ -13,7 +13,7 @@ data=$run-data
 [ -f "$data/LICENSES.md" ] || python launch/photos/gather.py "$data"
 python -m avq.main --config=configs/ah_vqvae_plus.py:small --workdir="$run" \
   --config.data.path="$data" --config.data.min_crop=0.334 --config.model.patch=8 \
-  --config.train.steps=5000 --config.train.eval_every=1000 "${@:2}"
+  --config.train.steps=4000 --config.train.eval_every=1000 "${@:2}"
 avq eval "$run" --json "$run/eval.json" --report "$run/report.html"
 shown=() # held-out ones in the public domain or under CC0
 for photograph in "$data"/whole/{budgie,wordpress,scikit}*; do
