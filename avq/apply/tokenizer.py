@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -299,7 +298,7 @@ class Tokenizer:
             while some := list(itertools.islice(alike, most)):
                 alone = len(some) == 1 and pixels == self.image_size
                 filled = some if alone else some + some[-1:] * (most - len(some))
-                batch = jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *filled)
+                batch = jax.tree.map(lambda *rows: np.stack(rows), *filled)
                 result = jax.tree.map(np.asarray, function(self._variables, batch))
                 yield from (jax.tree.map(lambda a, i=i: a[i], result) for i in range(len(some)))
 
