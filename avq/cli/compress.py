@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avq.cli.app import StepOption, progress, require_writable, verb
+from avq.cli.app import StepOption, progress, require_png, require_writable, verb
 from avq.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ def decompress(
         out = file.with_suffix(".png")
         if out.exists():
             raise InputError(f"{out} exists. Give -o, with its name to replace it.")
-    if out.suffix.lower() != ".png":
-        raise InputError(f"{out} is no .png file. Give one.")
-    require_writable(out)
+    require_png(out)
     data = read(file)
     cpu.keep_memory()
     tokenizer = load(model, step)
