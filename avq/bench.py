@@ -21,6 +21,7 @@ from avq.data.dataset import ImageSet
 from avq.data.pipeline import BATCHES_AHEAD, prefetch, train_batches
 from avq.data.settings import Data
 from avq.data.split import open_splits
+from avq.data.views import Degradation
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float
 from avq.program import matrix_flops
@@ -75,7 +76,9 @@ def bench(
     task, mesh = runnable_task(config)
     path = config.data.path or "photographs"
     data = construct(Data, config.data.to_dict() | {"path": path})
-    batches = train_batches(ImageSet(open_splits(data).train), data, seed=task.seed)
+    degradation = construct(Degradation, config.data.to_dict())
+    images = ImageSet(open_splits(data).train)
+    batches = train_batches(images, data, seed=task.seed, degradation=degradation)
     on_stage("compiling the training step")
     training = Training(task, mesh, batches[0])
     on_stage("timing training")

@@ -28,6 +28,7 @@ from avq.config import (
 )
 from avq.data.dataset import read_summary
 from avq.data.settings import Data
+from avq.data.views import Degradation
 from avq.errors import InputError
 from avq.json_files import read_json
 from avq.models.build import make_autoencoder, model_kinds, require_multiple
@@ -194,7 +195,7 @@ def digest(model: VQVAE, variables: Mapping[str, Any]) -> str:
 
 def _valid(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with the keys that are newer than it, if its sections can be used."""
-    sections = {"model": model_kinds(), "data": (Data,)}
+    sections = {"model": model_kinds(), "data": (Data, Degradation)}
     whole = completed(config, sections)
     require_valid_config({name: whole[name] for name in sections}, sections)
     return whole

@@ -13,6 +13,7 @@ from avq.cli import (  # noqa: F401, each adds its verbs
     evaluate,
     export,
     prepare,
+    restore,
     study,
     tokenize,
 )

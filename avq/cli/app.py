@@ -58,7 +58,7 @@ def _common(
 
 
 def verb(
-    name: str, *, examples: Sequence[str], settings: bool = False
+    name: str, *, examples: Sequence[str], settings: bool = False, group: typer.Typer = app
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds a function to `avq` as a verb: `InputError`s become one line and exit code 2.
 
@@ -66,6 +66,7 @@ def verb(
         name: of the verb.
         examples: commands that its `--help` ends in.
         settings: whether it takes `--config.KEY=VALUE`.
+        group: that it is a verb of.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
@@ -79,7 +80,7 @@ def verb(
 
         epilog = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
         context = {"ignore_unknown_options": settings, "help_option_names": ["-h", "--help"]}
-        app.command(name, epilog=epilog, context_settings=context)(wrapped)
+        group.command(name, epilog=epilog, context_settings=context)(wrapped)
         return function
 
     return add
@@ -98,6 +99,13 @@ def require_writable(*files: Path | None) -> None:
             raise InputError(
                 f"{file} cannot be written ({error.strerror}). Give another."
             ) from error
+
+
+def require_png(file: Path) -> None:
+    """Refuses a file for a picture whose name does not end in .png, or that cannot be written."""
+    if file.suffix.lower() != ".png":
+        raise InputError(f"{file} is no .png file. Give one.")
+    require_writable(file)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import StepOption, require_writable, verb
+from avq.cli.app import StepOption, require_png, require_writable, verb
 from avq.cli.codec import codec_of
 from avq.errors import InputError
 
@@ -94,9 +94,7 @@ def decompress(
         out = file.with_suffix(".png")
         if out.exists():
             raise InputError(f"{out} exists. Give -o, with its name to replace it.")
-    if out.suffix.lower() != ".png":
-        raise InputError(f"{out} is no .png file. Give one.")
-    require_writable(out)
+    require_png(out)
     data = read(file)
     cpu.keep_memory()
     model = model or default()

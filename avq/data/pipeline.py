@@ -1,6 +1,7 @@
 """Streams of batches.
 
-A batch is a dict of arrays: `image`, uint8 pixels. Training batches are addressed by step: batch s
+A batch is a dict of arrays: `image`, uint8 pixels, and where they are degraded `target`, the pixels
+that a model is to make of them. Training batches are addressed by step: batch s
 is a pure function of the source, the seed and s, whatever the number of threads, worker processes
 and hosts, so a resumed run sees the batches of an uninterrupted one.
 """
@@ -16,7 +17,7 @@ from jaxtyping import Bool, UInt8
 
 from avq.data.dataset import ImageSet
 from avq.data.settings import Data
-from avq.data.views import SquareView, TrainingView, centre_square
+from avq.data.views import CLEAN, Degradation, SquareView, TrainingView, centre_square
 
 Batch = dict[str, UInt8[np.ndarray, "b s s 3"]]
 Row = dict[str, UInt8[np.ndarray, "s s 3"]]
@@ -61,7 +62,13 @@ def _in_batches(
 
 
 def train_batches(
-    images: ImageSet, data: Data, *, seed: int, host: int = 0, hosts: int = 1
+    images: ImageSet,
+    data: Data,
+    *,
+    seed: int,
+    degradation: Degradation = CLEAN,
+    host: int = 0,
+    hosts: int = 1,
 ) -> grain.MapDataset[Batch]:
     """Endless training batches; item s is the batch of step s. Every epoch is a new permutation.
 
@@ -69,11 +76,12 @@ def train_batches(
         images: training images.
         data: the config's section; `batch_size` is that of all hosts together.
         seed: of permutations and views.
+        degradation: of the images, whose originals are then targets.
         host: index of this host, 0 to `hosts - 1`.
         hosts: number of equal parts that a batch consists of.
     """
     square = SquareView(data.image_size, images.source.augment, data.min_crop)
-    row = _TrainingRow(images, TrainingView(square, data.flip))
+    row = _TrainingRow(images, TrainingView(square, data.flip, degradation))
     indices = grain.MapDataset.range(len(images)).seed(seed).shuffle().repeat()
     return _in_batches(indices.random_map(row), data.batch_size, host, hosts)
 
@@ -100,6 +108,7 @@ def eval_batches(
     *,
     image_size: int,
     batch_size: int,
+    degradation: Degradation = CLEAN,
     host: int = 0,
     hosts: int = 1,
     rows: range | None = None,
@@ -112,6 +121,7 @@ def eval_batches(
         images: to evaluate on.
         image_size: side of the squares, pixels.
         batch_size: that of all hosts together.
+        degradation: of the squares, which are then targets; that of an image is always the same.
         host: index of this host, 0 to `hosts - 1`.
         hosts: number of equal parts that a batch consists of.
         rows: of the images; None for all.
@@ -121,9 +131,9 @@ def eval_batches(
 
     def masked_row(index: int) -> tuple[Row, np.bool_]:
         image = images[rows[index]] if index < len(rows) else None
-        if image is None:
-            return {"image": blank}, np.False_
-        return {"image": centre_square(image, image_size)}, np.True_
+        square = blank if image is None else centre_square(image, image_size)
+        rng = np.random.default_rng(rows[index] if index < len(rows) else 0)
+        return degradation.row(square, rng), np.bool_(image is not None)
 
     padded = -(-len(rows) // batch_size) * batch_size
     batches = _in_batches(grain.MapDataset.range(padded).map(masked_row), batch_size, host, hosts)

@@ -1,9 +1,8 @@
-"""Views: crops, flips, resizes and colour changes of a decoded image.
+"""Views: crops, flips, resizes, colour changes and degradations of a decoded image.
 
 A view is a function of an image and, where it is random, of the generator that it draws from.
 `SquareView` makes the squares of statistics and samples, `TrainingView` the rows of training
-batches. A degradation of the model's input is one more function here and one more line in
-`TrainingView`.
+batches, `Degradation` what the model sees in place of a square.
 """
 
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+
+from avq.settings import setting
 
 MAX_ZOOM = 4  # largest side of a random square, in units of the side it is resized to
 
@@ -41,16 +42,66 @@ class SquareView:
 
 
 @dataclass(frozen=True)
+class Degradation:
+    """Degradation of the model's input, which it is trained to undo: the picture of a worse camera.
+    Settings of the section 'data'.
+    """
+
+    noise: float = setting(
+        0.0,
+        "standard deviation of Gaussian noise in the model's input, of 255 levels; the loss "
+        "compares with the image itself",
+        low=0,
+        high=255,
+    )
+    downscale: int = setting(
+        1,
+        "factor by which the model's input is shrunk, before noise, and enlarged again; the loss "
+        "compares with the image itself",
+        low=1,
+        high=64,
+    )
+
+    def __bool__(self) -> bool:
+        """Whether it changes anything."""
+        return self.noise > 0 or self.downscale > 1
+
+    def __str__(self) -> str:
+        shrunk = [f"shrunk {self.downscale} times"] if self.downscale > 1 else []
+        noisy = [f"noise of {self.noise:g} levels"] if self.noise else []
+        return ", ".join(shrunk + noisy) or "none"
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Degrades an image whose sides `downscale` divides."""
+        height, width, _ = image.shape
+        small = rescaled(image, height // self.downscale, width // self.downscale)
+        return rescaled(with_noise(small, self.noise, rng), height, width)
+
+    def row(
+        self, square: UInt8[np.ndarray, "s s 3"], rng: np.random.Generator
+    ) -> dict[str, UInt8[np.ndarray, "s s 3"]]:
+        """Row of a batch: 'image', the model's input, and where degraded 'target', the square."""
+        return {"image": self(square, rng), "target": square} if self else {"image": square}
+
+
+CLEAN = Degradation()
+
+
+@dataclass(frozen=True)
 class TrainingView:
-    """Row of a training batch: the square that is reconstructed, as 'image'.
+    """Row of a training batch, see `Degradation.row`.
 
     Attributes:
         square: view that cuts the square.
         flip: whether half of the squares are mirrored.
+        degradation: of the model's input.
     """
 
     square: SquareView
     flip: bool
+    degradation: Degradation = CLEAN
 
     def __call__(
         self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
@@ -58,7 +109,7 @@ class TrainingView:
         square = self.square(image, rng)
         if self.flip:
             square = random_flip(square, rng)
-        return {"image": square}
+        return self.degradation.row(square, rng)
 
 
 def centre_square(
@@ -125,6 +176,27 @@ def random_flip(
     for channel in range(3):  # several times as fast as to copy the reversed view at once
         mirrored[:, :, channel] = image[:, ::-1, channel]
     return mirrored
+
+
+def with_noise(
+    image: UInt8[np.ndarray, "h w 3"], sigma: float, rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Adds Gaussian noise of `sigma` levels to each value; the sum is rounded, and clipped to what
+    a picture holds.
+    """
+    values = image + np.float32(sigma) * rng.standard_normal(image.shape, np.float32)
+    noisy: UInt8[np.ndarray, "h w 3"] = np.round(values).clip(0, 255).astype(np.uint8)
+    return noisy
+
+
+def rescaled(
+    image: UInt8[np.ndarray, "h w 3"], height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """Resizes an image by Pillow's bicubic filter, which averages where it shrinks."""
+    resized: UInt8[np.ndarray, "{height} {width} 3"] = np.asarray(
+        Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    )
+    return resized
 
 
 def _resized(

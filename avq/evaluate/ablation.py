@@ -62,36 +62,44 @@ class Ablation:
 
 
 def ablate(
-    model: VQVAE, variables: Mapping[str, Any], images: UInt8[np.ndarray, "n h w 3"]
+    model: VQVAE,
+    variables: Mapping[str, Any],
+    inputs: UInt8[np.ndarray, "n h w 3"],
+    targets: UInt8[np.ndarray, "n h w 3"],
 ) -> Ablation:
     """Measures what reconstructions lose when the codes of a level are replaced.
 
     Args:
         model, variables: the autoencoder.
-        images: of which those beyond the last whole batch of 16 are left out.
+        inputs: images, of which those beyond the last whole batch of 16 are left out.
+        targets: what reconstructions are compared with.
     """
-    size = min(BATCH, len(images))
-    images = images[: len(images) // size * size]
-    unchanged, codes = _measure(_measured(model.apply), variables, size, images)
+    size = min(BATCH, len(inputs))
+    pairs = tuple(images[: len(images) // size * size] for images in (inputs, targets))
+    unchanged, codes = _measure(_measured(model.apply), variables, size, *pairs)
     levels = []
     for index, grids in enumerate(codes):
         others = np.roll(grids, len(grids) // 2, axis=0)
         most_used = np.full_like(grids, np.argmax(np.bincount(grids.ravel())))
         measured = _measured(partial(with_codes, model, index))
         qualities = [
-            _measure(measured, variables, size, images, new)[0] for new in (others, most_used)
+            _measure(measured, variables, size, *pairs, new)[0] for new in (others, most_used)
         ]
         levels.append(Level(index < model.decoded_levels(), *qualities))
-    return Ablation(len(images), unchanged, tuple(levels), codes)
+    return Ablation(len(pairs[0]), unchanged, tuple(levels), codes)
 
 
 def _measured(reconstruct: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles `reconstruct(variables, images, *rest)` to psnr and mae of each image, and codes."""
+    """Compiles `reconstruct(variables, inputs, *rest)` to psnr and mae of each image, and codes."""
 
-    def function(variables: Any, images: UInt8[Array, "b h w 3"], *rest: Any) -> Any:
-        targets = to_float(images)
-        out = reconstruct(variables, targets, *rest)
-        made = to_float(to_uint8(out.images))
+    def function(
+        variables: Any,
+        inputs: UInt8[Array, "b h w 3"],
+        originals: UInt8[Array, "b h w 3"],
+        *rest: Any,
+    ) -> Any:
+        out = reconstruct(variables, to_float(inputs), *rest)
+        made, targets = to_float(to_uint8(out.images)), to_float(originals)
         quality = Quality(psnr(made, targets), jnp.mean(jnp.abs(made - targets), axis=(1, 2, 3)))
         return quality, tuple(level.codes for level in out.levels)
 

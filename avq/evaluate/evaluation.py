@@ -20,6 +20,7 @@ from avq.data.settings import Data
 from avq.data.sources import open_source
 from avq.data.sources.base import name_hashes
 from avq.data.split import open_splits
+from avq.data.views import CLEAN, Degradation
 from avq.errors import InputError
 from avq.evaluate.metrics import METRICS, About, ImageMean, Metric, Value, merge
 from avq.evaluate.results import Results, fingerprint
@@ -71,16 +72,22 @@ class Evaluator:
         model: to evaluate.
         mesh: devices that a batch is split over.
         more: metrics beside those that are registered in `METRICS`, by name.
+        degradation: of the model's input; reconstructions are compared with the images themselves.
 
     Attributes:
-        model, mesh: as given.
+        model, mesh, degradation: as given.
         metrics: all that are measured, by name.
     """
 
     def __init__(
-        self, model: Model, mesh: Mesh, more: Mapping[str, Metric[Any]] = MappingProxyType({})
+        self,
+        model: Model,
+        mesh: Mesh,
+        more: Mapping[str, Metric[Any]] = MappingProxyType({}),
+        degradation: Degradation = CLEAN,
     ) -> None:
         self.model, self.mesh, self.metrics = model, mesh, {**METRICS, **more}
+        self.degradation = degradation
         # Replicated, so that every process gets the results whole.
         whole, options = parallel.replicated(mesh), cpu.compiler_options()
         compiled = partial(jax.jit, out_shardings=whole, compiler_options=options)
@@ -91,18 +98,20 @@ class Evaluator:
     def _measured(
         self,
         variables: Variables,
-        images: UInt8[Array, "b h w 3"],
+        batch: Mapping[str, UInt8[Array, "b h w 3"]],
         mask: Bool[Array, "b"],
         about: About,
     ) -> Measured:
-        targets = to_float(images)
-        out = self.model.apply(variables, targets)
+        originals = batch.get("target", batch["image"])
+        targets = to_float(originals)
+        images = to_float(batch["image"]) if "target" in batch else targets
+        out = self.model.apply(variables, images)
         codes = tuple(level.codes for level in out.levels)
         made = to_float(to_uint8(out.images))  # those that a tokenizer returns
         metrics = self.metrics.items()
         return Measured(
             mask,
-            fingerprint(images),
+            fingerprint(originals),
             {m.key: m.per_image(made, targets) for _, m in metrics if isinstance(m, ImageMean)},
             {name: metric.batch(made, targets, codes, mask, about) for name, metric in metrics},
         )
@@ -146,13 +155,19 @@ class Evaluator:
             self.model.decoded_levels(),
         )
         host, hosts = jax.process_index(), jax.process_count()
+        batches = eval_batches(
+            images,
+            image_size=size,
+            batch_size=batch_size,
+            degradation=self.degradation,
+            host=host,
+            hosts=hosts,
+        )
         kept: list[Measured] = []  # without the rows that do not count, and without sums
         rows: list[np.ndarray] = []
         sums: Any = None
-        for number, (batch, mask) in enumerate(
-            eval_batches(images, image_size=size, batch_size=batch_size, host=host, hosts=hosts)
-        ):
-            sharded = parallel.shard_batch((batch["image"], mask), self.mesh)
+        for number, (batch, mask) in enumerate(batches):
+            sharded = parallel.shard_batch((batch, mask), self.mesh)
             measured = jax.device_get(self._measure(variables, *sharded, about=about))
             sums = measured.sums if sums is None else merge(sums, measured.sums)
             counted = measured.mask
@@ -171,10 +186,12 @@ class Evaluator:
     def grid(
         self, variables: Variables, images: UInt8[np.ndarray, "n h w 3"]
     ) -> UInt8[np.ndarray, "H W 3"]:
-        """Images in a row, above their reconstructions."""
-        reconstructed = jax.device_get(self._reconstruct(variables, images))
-        rows = [np.concatenate(list(row), axis=1) for row in (images, reconstructed)]
-        return np.concatenate(rows)
+        """Images in a row, above their reconstructions; degraded ones stand above both."""
+        draws = (np.random.default_rng(number) for number in range(len(images)))
+        seen = np.stack([self.degradation(*pair) for pair in zip(images, draws, strict=True)])
+        reconstructed = jax.device_get(self._reconstruct(variables, seen))
+        rows = [seen, images, reconstructed] if self.degradation else [images, reconstructed]
+        return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
 def samples(images: ImageSet, image_size: int, n: int = 8) -> UInt8[np.ndarray, "m h w 3"]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from avq.data.dataset import ImageSet, evenly
-from avq.data.views import centre_square
+from avq.data.views import CLEAN, Degradation, centre_square
 from avq.evaluate.ablation import Ablation, ablate
 from avq.evaluate.attention_maps import LevelAttention, attention_maps
 from avq.evaluate.results import Results
@@ -69,6 +69,7 @@ def look_inside(
     images: ImageSet,
     results: Results,
     image_size: int,
+    degradation: Degradation = CLEAN,
 ) -> Inside:
     """Collects what a report shows of a model.
 
@@ -77,19 +78,24 @@ def look_inside(
         images: those of `results`.
         results: of its evaluation; examples are chosen by psnr.
         image_size: side of the squares, pixels.
+        degradation: of the model's input.
     """
 
-    def squares(chosen: list[int]) -> UInt8[np.ndarray, "n s s 3"]:
+    def squares(chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets, as `avq.data.pipeline.eval_batches` makes them."""
         rows = results.rows[chosen].tolist()
-        return np.stack([centre_square(images.nearest(row), image_size) for row in rows])
+        targets = [centre_square(images.nearest(row), image_size) for row in rows]
+        draws = map(np.random.default_rng, rows)
+        inputs = [degradation(*pair) for pair in zip(targets, draws, strict=True)]
+        return np.stack(inputs), np.stack(targets)
 
     groups = choose(results.per_image["psnr"])
     chosen = [index for indices in groups.values() for index in indices]
-    shown = squares(chosen)
+    shown, targets = squares(chosen)
     attention = attention_maps(model, variables, shown, PLACES)
     wanted = min(MOST, max(1, PIXELS // image_size**2))
-    ablation = ablate(model, variables, squares(evenly(len(results.rows), wanted)))
-    examples = _examples(model, variables, shown, attention)
+    ablation = ablate(model, variables, *squares(evenly(len(results.rows), wanted)))
+    examples = _examples(model, variables, shown, targets, attention)
     names = [images.source.name(row) for row in results.rows[chosen].tolist()]
     labels = [group for group, indices in groups.items() for _ in indices]
     return Inside(
@@ -125,23 +131,24 @@ def choose(psnr: Float[np.ndarray, "n"], each: int = EACH) -> dict[str, list[int
 def _examples(
     model: VQVAE,
     variables: Mapping[str, Any],
-    images: UInt8[np.ndarray, "n s s 3"],
+    inputs: UInt8[np.ndarray, "n s s 3"],
+    targets: UInt8[np.ndarray, "n s s 3"],
     attention: tuple[LevelAttention, ...],
 ) -> list[dict[str, Any]]:
-    """Image, reconstruction, codes and attention of each image."""
+    """Target, reconstruction, codes and attention of each image."""
     module: Any = model
 
     def reconstruct(variables: Any, images: UInt8[Array, "n s s 3"]) -> Any:
         out = module.apply(variables, to_float(images))
         return to_uint8(out.images), [level.codes for level in out.levels]
 
-    reconstructions, codes = jax.device_get(jax.jit(reconstruct)(variables, images))
+    reconstructions, codes = jax.device_get(jax.jit(reconstruct)(variables, inputs))
     return [
         {
-            "image": image,
+            "image": target,
             "reconstruction": reconstructions[i],
             "codes": tuple(grids[i] for grids in codes),
             "attention": tuple(level.maps[i] for level in attention),
         }
-        for i, image in enumerate(images)
+        for i, target in enumerate(targets)
     ]

@@ -6,11 +6,13 @@ from typing import Any
 
 from avq import parallel
 from avq.data.dataset import ImageSet, Summary
+from avq.data.views import Degradation
 from avq.evaluate.evaluation import Evaluator, trained_on
 from avq.evaluate.metrics import Metric, meanings
 from avq.evaluate.network_metrics import NetworkMetric, with_networks
 from avq.evaluate.results import Results, intervals
 from avq.evaluate.sources import by_source
+from avq.settings import construct
 from avq.trained import TrainedModel
 
 
@@ -72,7 +74,8 @@ class Measuring:
             trained: the run.
             on_images: called after every batch with the number of this process's images in it.
         """
-        evaluator = Evaluator(trained.model, self.mesh, self._metrics)
+        degradation = construct(Degradation, trained.config["data"])
+        evaluator = Evaluator(trained.model, self.mesh, self._metrics, degradation)
         about = self._images, self._summary, self.batch_size
         results = evaluator.evaluate(trained.variables, *about, on_images)
         lines = meanings(evaluator.metrics)
@@ -82,7 +85,10 @@ class Measuring:
             )
         for metric in self._networks:
             lines |= metric.meaning
-        return Measured(results, self._values(results, trained), lines)
+        values = self._values(results, trained)
+        if degradation:
+            values["crop"] += f"; the model's input is degraded: {degradation}"
+        return Measured(results, values, lines)
 
     def _values(self, results: Results, trained: TrainedModel) -> dict[str, Any]:
         """Measures, how sure they are, and what was measured."""

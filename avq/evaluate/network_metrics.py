@@ -232,10 +232,11 @@ def with_networks(
     def outputs(
         variables: Variables,
         networks: list[Variables],
-        targets: UInt8[Array, "b h w 3"],
+        batch: Mapping[str, UInt8[Array, "b h w 3"]],
         mask: Bool[Array, "b"],
     ) -> Any:
-        made = to_uint8(model.apply(variables, to_float(targets)).images)
+        targets = batch.get("target", batch["image"])
+        made = to_uint8(model.apply(variables, to_float(batch["image"])).images)
         pairs = zip(metrics, networks, strict=True)
         return mask, [metric.outputs(network, made, targets) for metric, network in pairs]
 
@@ -246,9 +247,14 @@ def with_networks(
     networks = jax.device_put([metric.variables for metric in metrics], whole)
     host, hosts = jax.process_index(), jax.process_count()
     for batch, mask in eval_batches(
-        images, image_size=summary.size, batch_size=batch_size, host=host, hosts=hosts
+        images,
+        image_size=summary.size,
+        batch_size=batch_size,
+        degradation=evaluator.degradation,
+        host=host,
+        hosts=hosts,
     ):
-        sharded = parallel.shard_batch((batch["image"], mask), mesh)
+        sharded = parallel.shard_batch((batch, mask), mesh)
         counted, found = jax.device_get(compiled(variables, networks, *sharded))
         for metric, rows in zip(metrics, found, strict=True):
             metric.add(rows[counted])

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from avq.pixels import heat
+
 ERROR_RANGE = 64  # of 255 levels; larger errors are as bright
 SMALL = 128  # side up to which a picture is kept to the bit, and shown with its pixels
 FRAME = (80, 255, 255)  # colour, of the pixel that attends
@@ -27,7 +29,7 @@ def error_map(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Absolute error, mean over channels: black is none, the brightest 64 of 255 levels or more."""
     error = np.abs(image.astype(np.float32) - reconstruction).mean(-1)
-    return _heat(error / ERROR_RANGE)
+    return heat(error / ERROR_RANGE)
 
 
 def code_colours(k: int) -> UInt8[np.ndarray, "k 3"]:
@@ -61,8 +63,8 @@ def attention_picture(
 
     grey = enlarged(image.mean(-1))[..., None]
     shares = enlarged(weights / max(weights.max(), 1e-12))
-    heat, shares = _heat(shares), shares[..., None]
-    blended = grey * (0.45 - 0.25 * shares) + heat * (0.15 + 0.6 * shares)
+    colours, shares = heat(shares), shares[..., None]
+    blended = grey * (0.45 - 0.25 * shares) + colours * (0.15 + 0.6 * shares)
     top, left = int(place[0] * h) * cell_h, int(place[1] * w) * cell_w
     box, line = blended[top : top + cell_h, left : left + cell_w], max(1, cell_h // 4)
     for edge in (box[:line], box[-line:], box[:, :line], box[:, -line:]):
@@ -73,11 +75,3 @@ def attention_picture(
 def code_map(codes: Int[np.ndarray, "h w"], k: int) -> UInt8[np.ndarray, "h w 3"]:
     """A grid of codes, each in its colour."""
     return np.asarray(code_colours(k)[codes])
-
-
-def _heat(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Colours of values in [0, 1], clipped, from black to bright."""
-    import matplotlib
-
-    colours = np.asarray(matplotlib.colormaps["inferno"](np.clip(values, 0, 1), bytes=True))
-    return colours[..., :3]

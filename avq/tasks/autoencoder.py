@@ -17,6 +17,7 @@ from avq import parallel
 from avq.data.dataset import Dataset, ImageSet, open_dataset
 from avq.data.pipeline import THREADS, prefetch, train_batches
 from avq.data.settings import Data
+from avq.data.views import Degradation
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
 from avq.evaluate.metrics.code_use import perplexity, usage
@@ -52,8 +53,9 @@ class PlayersOptim(Optim):
 class ImageData:
     """Images of a run, see `avq.train.task.TaskData`."""
 
-    def __init__(self, dataset: Dataset, data: Data, seed: int) -> None:
+    def __init__(self, dataset: Dataset, data: Data, degradation: Degradation, seed: int) -> None:
         self.dataset, self._data, self._seed = dataset, data, seed
+        self._degradation = degradation
 
     @property
     def summary(self) -> Mapping[str, Any]:
@@ -64,14 +66,19 @@ class ImageData:
         """This process's part of every batch from step `start` on."""
         host, hosts = jax.process_index(), jax.process_count()
         order = train_batches(
-            self.dataset.train, self._data, seed=self._seed, host=host, hosts=hosts
+            self.dataset.train,
+            self._data,
+            seed=self._seed,
+            degradation=self._degradation,
+            host=host,
+            hosts=hosts,
         )
         return _batches(prefetch(order, start, self._data.workers))
 
 
 class Autoencoder(Task):
-    """Trains `avq.models.vqvae.VQVAE` to reconstruct images, and a PatchGAN discriminator with it
-    where `loss.adversarial_weight` is above 0.
+    """Trains `avq.models.vqvae.VQVAE` to reconstruct images, or those behind degraded ones, and a
+    PatchGAN discriminator with it where `loss.adversarial_weight` is above 0.
 
     Attributes:
         model: the autoencoder.
@@ -87,6 +94,7 @@ class Autoencoder(Task):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.data = construct(Data, config["data"])
+        self.degradation = construct(Degradation, config["data"])
         self.objective = Objective(construct(Loss, config["loss"]), parallel.AXIS)
         self.model = make_autoencoder(config["model"], axis_name=parallel.AXIS)
         self.learning_rates = {VQVAE: self.optim.learning_rate}
@@ -106,12 +114,17 @@ class Autoencoder(Task):
                     "discriminator.filters has the logit alone. Give it more layers."
                 )
         require_multiple(self.data.image_size, self.model.stride())
+        if self.data.image_size % self.degradation.downscale:
+            raise InputError(
+                f"data.downscale={self.degradation.downscale} does not divide "
+                f"data.image_size={self.data.image_size}. Give another."
+            )
 
     @classmethod
     def sections(cls) -> dict[str, tuple[type, ...]]:
         return super().sections() | {
             "optim": (PlayersOptim,),
-            "data": (Data,),
+            "data": (Data, Degradation),
             "model": model_kinds(),
             "discriminator": (Discriminator,),
             "loss": (Loss,),
@@ -135,19 +148,20 @@ class Autoencoder(Task):
         key: Array,
         step: Array,
     ) -> Gradients:
-        targets = to_float(batch["image"])
+        images = to_float(batch["image"])
+        targets = to_float(batch["target"]) if "target" in batch else images
         start = self.objective.loss.adversarial_start
         adversarial_on = (step >= start).astype(jnp.float32)
         late = self.objective.loss.quantization_start
         quantizes = step >= late if late else None
         # A constant of the program, not an argument: XLA divides by the two with other rounding.
         frozen = {**frozen, "pixel_variance": self.pixel_variance}
-        result, images = self._generator_gradients(
-            params, model_state, frozen, targets, key, adversarial_on, quantizes
+        result, made = self._generator_gradients(
+            params, model_state, frozen, images, targets, key, adversarial_on, quantizes
         )
         if self.discriminator is not None:
             gradients, mutated, metrics = self._discriminator_gradients(
-                params[DISCRIMINATOR], model_state[DISCRIMINATOR], targets, images, adversarial_on
+                params[DISCRIMINATOR], model_state[DISCRIMINATOR], targets, made, adversarial_on
             )
             result.gradients[DISCRIMINATOR] = gradients
             result.model_state[DISCRIMINATOR] = mutated
@@ -159,6 +173,7 @@ class Autoencoder(Task):
         params: Mapping[str, Params],
         model_state: Mapping[str, Variables],
         frozen: Mapping[str, Any],
+        images: Float[Array, "b h w 3"],
         targets: Float[Array, "b h w 3"],
         key: Array,
         adversarial_on: Float[Array, ""],
@@ -170,7 +185,7 @@ class Autoencoder(Task):
         def loss_of(own: Params) -> tuple[Array, Any]:
             outputs, mutated = module.apply(
                 {"params": own, **model_state[VQVAE]},
-                targets,
+                images,
                 train=True,
                 quantizes=quantizes,
                 mutable=["batch_stats", "codebook"],
@@ -275,10 +290,10 @@ class Autoencoder(Task):
                 f"data.path: all training pixels of {self.data.path!r} have the same value, so "
                 "there is nothing to learn. Check the images."
             )
-        return ImageData(dataset, self.data, self.seed)
+        return ImageData(dataset, self.data, self.degradation, self.seed)
 
     def evaluator(self, data: ImageData, mesh: Mesh) -> Callable[[Variables], Evaluation]:
-        evaluator, dataset = Evaluator(self.model, mesh), data.dataset
+        evaluator, dataset = Evaluator(self.model, mesh, degradation=self.degradation), data.dataset
         shown = samples(dataset.test, self.data.image_size)
 
         def evaluate(variables: Variables) -> Evaluation:

@@ -8,6 +8,7 @@ from avq.data.dataset import ImageSet
 from avq.data.images import UnreadableImage
 from avq.data.pipeline import eval_batches, prefetch, train_batches
 from avq.data.settings import Data
+from avq.data.views import Degradation
 
 SIZE = 4
 
@@ -194,3 +195,37 @@ def test_evaluation_of_some_rows_sees_these_alone():
     mask = np.concatenate([mask for _, mask in batches])
     assert images[mask][:, 0, 0, 0].tolist() == [5, 7, 8, 9, 10]
     assert mask.tolist() == [True, False, True, True, True, True, False, False]
+
+
+def test_degraded_batches_have_the_clean_ones_as_targets_whatever_the_workers():
+    data = Data(image_size=8, batch_size=4)
+    clean, noisy = (
+        train_batches(ImageSet(Augmented(10)), data, seed=0, degradation=degradation)
+        for degradation in (Degradation(), Degradation(noise=5.0))
+    )
+    for step in range(3):
+        np.testing.assert_array_equal(noisy[step]["target"], clean[step]["image"])
+    seen = [noisy[step]["image"] for step in range(6)]
+    assert len({row.tobytes() for images in seen for row in images}) == 24
+    chex.assert_trees_all_equal(
+        take(prefetch(noisy, 0), 3),
+        take(prefetch(noisy, 0, workers=2), 3),
+        [noisy[step] for step in range(3)],
+    )
+
+
+def test_degraded_evaluation_is_the_same_in_batches_of_any_size_and_on_any_host():
+    images, degradation = ImageSet(Numbered(9, broken=(5,)), 1.0), Degradation(noise=5.0)
+
+    def whole(key, **options):
+        batches = eval_batches(images, image_size=SIZE, degradation=degradation, **options)
+        return np.concatenate([batch[key][mask] for batch, mask in batches])
+
+    expected = whole("image", batch_size=9)
+    clean = [image for row in range(9) if (image := images[row]) is not None]
+    np.testing.assert_array_equal(whole("target", batch_size=4), clean)
+    np.testing.assert_array_equal(whole("image", batch_size=4), expected)
+    halves = [whole("image", batch_size=6, host=host, hosts=2) for host in (0, 1)]
+    order = np.argsort([0, 1, 2, 6, 7, 8, 3, 4])
+    np.testing.assert_array_equal(np.concatenate(halves)[order], expected)
+    assert len({image.tobytes() for image in expected - np.stack(clean)}) == 8  # noises differ

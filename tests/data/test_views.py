@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from avq.data.views import (
+    Degradation,
     SquareView,
     TrainingView,
     centre_square,
@@ -15,6 +16,7 @@ from avq.data.views import (
     random_crop,
     random_flip,
     random_square,
+    with_noise,
 )
 
 
@@ -178,3 +180,61 @@ def test_draws_of_a_seed_never_change(seed, square, crop, colours, after):
     assert random_colours(noise(8, 8), rng).sum() == colours
     random_flip(noise(8, 8), rng)
     assert rng.integers(1 << 30) == after
+
+
+def test_noise_has_its_mean_and_spread_and_only_depends_on_the_seed():
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    noisy = with_noise(grey, 25.0, np.random.default_rng(0))
+    assert noisy.mean() == pytest.approx(128, abs=4 * 25 / np.sqrt(grey.size))
+    # Rounding adds the variance of a uniform error.
+    assert noisy.std() == pytest.approx(np.sqrt(25**2 + 1 / 12), rel=0.01)
+    flat = noisy.astype(float).ravel() - noisy.mean()
+    assert abs(np.mean(flat[1:] * flat[:-1])) < 0.02 * 25**2  # pixels and channels by themselves
+    np.testing.assert_array_equal(noisy, with_noise(grey, 25.0, np.random.default_rng(0)))
+    assert np.any(noisy != with_noise(grey, 25.0, np.random.default_rng(1)))
+
+
+def test_noise_is_clipped_and_not_wrapped():
+    black = with_noise(np.zeros((50, 50, 3), np.uint8), 10.0, np.random.default_rng(0))
+    assert np.mean(black == 0) == pytest.approx(0.52, abs=0.03)
+    assert black.max() < 60
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_low_resolution_is_pillows_resize_there_and_back(factor):
+    image = noise(24, 16)
+    small = Image.fromarray(image).resize((16 // factor, 24 // factor), Image.Resampling.BICUBIC)
+    expected = small.resize((16, 24), Image.Resampling.BICUBIC)
+    degraded = Degradation(downscale=factor)(image, np.random.default_rng(0))
+    np.testing.assert_array_equal(degraded, np.asarray(expected))
+
+
+def test_noise_of_a_smaller_picture_is_enlarged_with_it():
+    grey, rng = np.full((64, 64, 3), 128, np.uint8), np.random.default_rng(0)
+    degraded = Degradation(noise=20.0, downscale=4)(grey, rng)
+    small = with_noise(np.full((16, 16, 3), 128, np.uint8), 20.0, np.random.default_rng(0))
+    expected = Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(degraded, np.asarray(expected))
+
+
+def test_row_of_a_degraded_square_holds_the_square_that_another_row_has():
+    image, view = noise(40, 30), SquareView(8, augment=True)
+    plain = TrainingView(view, True)(image, np.random.default_rng(3))
+    row = TrainingView(view, True, Degradation(noise=9.0))(image, np.random.default_rng(3))
+    assert row.keys() == {"image", "target"}
+    np.testing.assert_array_equal(row["target"], plain["image"])
+    errors = row["image"].astype(float) - row["target"]
+    assert 5 < errors.std() < 10  # some are clipped
+
+
+@pytest.mark.parametrize(
+    ("degradation", "words"),
+    [
+        (Degradation(), "none"),
+        (Degradation(noise=2.5), "noise of 2.5 levels"),
+        (Degradation(noise=5.0, downscale=2), "shrunk 2 times, noise of 5 levels"),
+    ],
+)
+def test_degradation_in_words(degradation, words):
+    assert str(degradation) == words
+    assert bool(degradation) == (words != "none")

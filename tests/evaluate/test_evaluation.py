@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from avq import parallel
+from avq.data.views import Degradation, with_noise
 from avq.errors import InputError
 from avq.evaluate.evaluation import Evaluator, samples
 
@@ -133,3 +134,28 @@ def test_unreadable_images_have_no_numbers(image_folder, tmp_path):
         results.per_image, {key: values[kept] for key, values in whole.per_image.items()}, rtol=1e-5
     )
     np.testing.assert_array_equal(results.fingerprints, whole.fingerprints[kept])
+
+
+def test_degraded_images_are_compared_with_the_images_themselves(image_folder):
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(2), degradation=Degradation(noise=30.0))
+    images = image_set(image_folder)
+    results = evaluator.evaluate({"gain": jnp.float32(1)}, images, SUMMARY, 8)
+    clean = samples(images, SUMMARY.size, n=20)
+    noisy = np.stack(
+        [with_noise(image, 30.0, np.random.default_rng(row)) for row, image in enumerate(clean)]
+    )
+    errors = np.abs(noisy.astype(float) - clean).mean((1, 2, 3)) / 127.5
+    np.testing.assert_allclose(results.per_image["mae"], errors, rtol=1e-5)
+    np.testing.assert_array_equal(results.fingerprints, evaluate(image_folder).fingerprints)
+
+
+def test_grid_of_degraded_images_begins_with_them(image_folder):
+    images = samples(image_set(image_folder), SUMMARY.size, n=3)
+    degradation = Degradation(downscale=2)
+    evaluator = Evaluator(Dimmer(), parallel.make_mesh(1), degradation=degradation)
+    grid = evaluator.grid({"gain": jnp.float32(1)}, images)
+    assert grid.shape == (48, 48, 3)
+    degraded = degradation(images[1], np.random.default_rng(0))
+    np.testing.assert_array_equal(grid[:16, 16:32], degraded)
+    np.testing.assert_array_equal(grid[16:32, 16:32], images[1])
+    np.testing.assert_array_equal(grid[32:, 16:32], degraded)

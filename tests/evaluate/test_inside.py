@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from avq import parallel
+from avq.data.views import CLEAN, Degradation
 from avq.evaluate.ablation import ablate, with_codes
 from avq.evaluate.attention_maps import attention_maps, projections
 from avq.evaluate.evaluation import Evaluator
@@ -28,7 +29,7 @@ def psnr_of(made, images):
 
 @pytest.fixture(scope="module")
 def ablation(trained, images):
-    return ablate(trained.model, trained.variables, images)
+    return ablate(trained.model, trained.variables, images, images)
 
 
 def test_unchanged_codes_give_the_models_own_quality(ablation, tokenizer, images):
@@ -100,11 +101,12 @@ def test_model_without_attention_has_no_maps(trained, images):
     assert attention_maps(plain, trained.variables, images, PLACES) == ()
 
 
-def test_examples_are_the_best_median_and_worst_images(trained, image_folder):
+@pytest.mark.parametrize("degradation", [CLEAN, Degradation(noise=40.0)], ids=str)
+def test_examples_are_the_best_median_and_worst_images(trained, image_folder, degradation):
     images = image_set(image_folder)
-    evaluator = Evaluator(trained.model, parallel.make_mesh(1))
+    evaluator = Evaluator(trained.model, parallel.make_mesh(1), degradation=degradation)
     results = evaluator.evaluate(trained.variables, images, SUMMARY, 4)
-    inside = look_inside(trained.model, trained.variables, images, results, 16)
+    inside = look_inside(trained.model, trained.variables, images, results, 16, degradation)
     assert [example.group for example in inside.examples] == [
         group for group in ("best", "median", "worst") for _ in range(3)
     ]

@@ -191,6 +191,32 @@ def test_generator_gradient_equals_that_of_the_loss_written_out(images, ah, one_
     chex.assert_trees_all_close(after.players["vqvae"].params, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_degraded_image_is_encoded_and_its_target_compared_with(images):
+    alone = Stepper(make_task(PLAIN, {"loss.adversarial_weight": 0.0}))
+    degraded = np.clip(images.astype(int) + 40, 0, 255).astype(np.uint8)
+    batch = parallel.shard_batch({"image": degraded, "target": images}, alone.mesh)
+    after, metrics = jax.device_get(alone.step(alone.placed(alone.state), {}, batch))
+    as_before, _ = alone(alone.state, degraded)
+    codebooks = (s.players["vqvae"].model_state["codebook"] for s in (after, as_before))
+    chex.assert_trees_all_close(*codebooks, rtol=1e-5)  # of what was encoded
+
+    state = jax.tree.map(jnp.asarray, alone.state)
+    out, _ = make_autoencoder(alone.task.config["model"]).apply(
+        state.players["vqvae"].variables(),
+        to_float(jnp.asarray(degraded)),
+        train=True,
+        mutable=["batch_stats", "codebook"],
+        rngs={"codebook": jax.random.fold_in(jax.random.wrap_key_data(state.rng), 0)},
+    )
+    error = np.abs(np.asarray(out.images) - to_float(images)).mean() / 0.3
+    np.testing.assert_allclose(metrics.means["mae_over_var"], error, rtol=1e-4)
+
+
+def test_factor_that_does_not_divide_the_images_is_refused():
+    with pytest.raises(InputError, match=r"data.downscale=3 does not divide data.image_size=16"):
+        make_task({"data.downscale": 3})
+
+
 def test_discriminator_learns_to_tell_real_from_generated(images, adam):
     state = at_rates(adam.state, vqvae=0.0, discriminator=3e-2)
     history = []

@@ -14,7 +14,8 @@ from jaxtyping import Array, UInt8
 
 from avq.data.dataset import ImageSet, Summary, evenly, open_dataset
 from avq.data.settings import Data
-from avq.data.views import centre_square
+from avq.data.views import Degradation, centre_square
+from avq.errors import InputError
 from avq.evaluate.baselines.codecs import CODECS, Codec, nearest_files
 from avq.evaluate.baselines.patch_kmeans import (
     Codebooks,
@@ -69,8 +70,14 @@ def training_codebooks(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> F
         dataset: content of its `dataset.json`.
 
     Raises:
-        InputError: where the run's images are missing or changed.
+        InputError: where the run's images are missing or changed, and for a run whose model sees
+            degraded ones, which is another task than the baselines'.
     """
+    if degradation := construct(Degradation, data):
+        raise InputError(
+            f"the model of this run restores degraded images ({degradation}), and the baselines "
+            "compress clean ones. Leave out --baselines."
+        )
     section = construct(Data, data)
     train = open_dataset(section, dataset).train
     return cache(partial(patch_codebooks, training_views(train, section)))

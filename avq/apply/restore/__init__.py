@@ -1,0 +1,1 @@
+"""Restoring images by a trained model: noise, low resolution, anomalies, holes."""

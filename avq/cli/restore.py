@@ -1,0 +1,185 @@
+"""`avq restore denoise`, `upscale`, `anomaly` and `inpaint`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avq.cli.app import (
+    RunArgument,
+    StepOption,
+    app,
+    progress,
+    require_png,
+    require_writable,
+    verb,
+)
+from avq.cli.encode import Batch, Images
+from avq.errors import InputError
+
+if TYPE_CHECKING:
+    from avq.apply.pictures import Pictures
+    from avq.apply.tokenizer import Tokenizer
+
+restore = typer.Typer(
+    help="Restores images by a trained model: noise, resolution, anomalies, holes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(restore, name="restore")
+
+OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Folder for .png files.")]
+MAPS = ("error", "rarity", "both")
+BRIGHTEST = 4  # standard deviations above usual images
+
+
+@verb(
+    "denoise",
+    group=restore,
+    examples=("avq restore denoise runs/noise noisy.png -o denoised/",),
+)
+def denoise(
+    run: RunArgument,
+    images: Images,
+    *,
+    out: OutFolder,
+    step: StepOption = None,
+    batch_size: Batch = 8,
+) -> None:
+    """Removes noise from images, by a run that was trained with --config.data.noise=25."""
+    from avq.apply.restore.denoise import denoise
+
+    _write_each(denoise, *_opened(run, images, step, batch_size), out)
+
+
+@verb(
+    "upscale",
+    group=restore,
+    examples=("avq restore upscale runs/x2 small.png -o enlarged/",),
+)
+def upscale(
+    run: RunArgument,
+    images: Images,
+    *,
+    out: OutFolder,
+    step: StepOption = None,
+    batch_size: Batch = 8,
+) -> None:
+    """Enlarges images, by a run that was trained with --config.data.downscale=2, the factor."""
+    from avq.apply.restore.upscale import upscale
+
+    _write_each(upscale, *_opened(run, images, step, batch_size), out)
+
+
+@verb(
+    "anomaly",
+    group=restore,
+    examples=(
+        "avq restore anomaly runs/ah photo.jpg -o maps/ --json scores.json",
+        "avq restore anomaly runs/ah parts/ -o maps/ --usual good_parts/ --map both",
+    ),
+)
+def anomaly(
+    run: RunArgument,
+    images: Images,
+    *,
+    out: OutFolder,
+    usual: Annotated[
+        list[str] | None,
+        typer.Option(help="Images that show what is usual. Default: the run's training images."),
+    ] = None,
+    shown: Annotated[
+        str, typer.Option("--map", help="What the pictures show: error, rarity or both.")
+    ] = "error",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the scores of each image here.")
+    ] = None,
+    step: StepOption = None,
+    batch_size: Batch = 8,
+) -> None:
+    """Maps where images are unlike usual ones: badly reconstructed, or of rare codes.
+
+    Values are standard deviations above the mean of usual images; maps are black from 0 down and
+    brightest from 4 up. An image's score is its map's largest value.
+    """
+    from avq.apply.pictures import Pictures, require_folder, write_png
+    from avq.apply.restore.anomaly import Anomalies, usual_images
+    from avq.json_files import write_json
+    from avq.pixels import heat
+
+    if shown not in MAPS:
+        raise InputError(f"--map: {shown!r} is not one of {', '.join(MAPS)}.")
+    require_writable(json_file)
+    tokenizer, pictures = _opened(run, images, step, batch_size)
+    anomalies = Anomalies(tokenizer, Pictures(usual) if usual else usual_images(tokenizer))
+    require_folder(out)
+    scores = {}
+    with progress() as (on_total, on_images):
+        on_total(len(pictures))
+        for name, maps in zip(pictures.names, anomalies.maps(pictures), strict=True):
+            write_png(out, name, heat(getattr(maps, shown) / BRIGHTEST))
+            scores[name] = maps.scores()
+            on_images(1)
+    if json_file:
+        write_json(json_file, {"images": scores})
+    first = max(scores, key=lambda name: scores[name][shown])
+    print(f"{out}: {len(scores):,} maps; highest: {first}, {scores[first][shown]:.2f}")
+
+
+@verb(
+    "inpaint",
+    group=restore,
+    examples=("avq restore inpaint runs/ah photo.png --mask hole.png -o filled.png",),
+)
+def inpaint(
+    run: RunArgument,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    *,
+    mask: Annotated[Path, typer.Option(help="Image of its size, white where to fill.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .png file.")],
+    step: StepOption = None,
+) -> None:
+    """Fills a hole of an image by what surrounds it and the model's codes, without a prior."""
+    from avq import cpu
+    from avq.apply.inputs import opened
+    from avq.apply.pictures import write_png
+    from avq.apply.restore.inpaint import inpaint
+    from avq.apply.tokenizer import load
+
+    require_png(out)
+    pixels, hole = opened(image), opened(mask).mean(-1) > 127
+    cpu.keep_memory()
+    write_png(out.parent, out.name, inpaint(load(run, step), pixels, hole))
+    print(f"{out}: {hole.sum():,} of {hole.size:,} pixels filled")
+
+
+def _opened(
+    run: Path, images: list[str], step: int | None, batch_size: int
+) -> tuple["Tokenizer", "Pictures"]:
+    from avq import cpu
+    from avq.apply.pictures import Pictures
+    from avq.apply.tokenizer import load
+
+    cpu.keep_memory()
+    return load(run, step, batch_size=batch_size), Pictures(images)
+
+
+def _write_each(
+    function: Callable[["Tokenizer", "Pictures"], Iterator[Any]],
+    tokenizer: "Tokenizer",
+    pictures: "Pictures",
+    out: Path,
+) -> None:
+    """Writes what a function makes of images."""
+    from avq.apply.pictures import require_folder, write_png
+
+    restored = function(tokenizer, pictures)
+    require_folder(out)
+    with progress() as (on_total, on_images):
+        on_total(len(pictures))
+        for name, pixels in zip(pictures.names, restored, strict=True):
+            write_png(out, name, pixels)
+            on_images(1)
+    print(f"{out}: {len(pictures):,} images")
