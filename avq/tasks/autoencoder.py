@@ -1,8 +1,7 @@
 """Task of a discrete autoencoder: an autoencoder alone, or against a discriminator."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from avq import parallel
-from avq.data.dataset import Dataset, ImageSet, open_dataset
-from avq.data.pipeline import THREADS, prefetch, train_batches
+from avq.data.dataset import open_dataset
 from avq.data.settings import Data
 from avq.data.views import Degradation
 from avq.errors import InputError
@@ -29,10 +27,11 @@ from avq.models.discriminator import Discriminator
 from avq.pixels import to_float
 from avq.settings import construct, setting
 from avq.tasks.alarms import Ruin, collapse
+from avq.tasks.image_data import ImageData, require_readable
 from avq.tasks.objective import Objective
 from avq.train.optim import Optim
 from avq.train.state import AVERAGES
-from avq.train.task import Alarm, Batch, Batches, Evaluation, Gradients, Params, Task, Variables
+from avq.train.task import Alarm, Batch, Evaluation, Gradients, Params, Task, Variables
 from avq.trained import PLAYER as VQVAE
 
 DISCRIMINATOR = "discriminator"  # the other player
@@ -48,32 +47,6 @@ class PlayersOptim(Optim):
     discriminator_b1: float = setting(
         0.5, "Adam's decay of the discriminator's mean gradient", low=0, high=0.999999
     )
-
-
-class ImageData:
-    """Images of a run, see `avq.train.task.TaskData`."""
-
-    def __init__(self, dataset: Dataset, data: Data, degradation: Degradation, seed: int) -> None:
-        self.dataset, self._data, self._seed = dataset, data, seed
-        self._degradation = degradation
-
-    @property
-    def summary(self) -> Mapping[str, Any]:
-        """Content of `dataset.json`."""
-        return asdict(self.dataset.summary)
-
-    def batches(self, start: int) -> Batches:
-        """This process's part of every batch from step `start` on."""
-        host, hosts = jax.process_index(), jax.process_count()
-        order = train_batches(
-            self.dataset.train,
-            self._data,
-            seed=self._seed,
-            degradation=self._degradation,
-            host=host,
-            hosts=hosts,
-        )
-        return _batches(prefetch(order, start, self._data.workers))
 
 
 class Autoencoder(Task):
@@ -283,7 +256,7 @@ class Autoencoder(Task):
         self.frozen()  # refuses unfit weights before a run's folder is there
         dataset = open_dataset(self.data, known)
         if len(dataset.test) <= SCANNED:
-            _require_readable(dataset.test)
+            require_readable(dataset.test)
         self.pixel_variance = dataset.summary.pixel_variance
         if self.pixel_variance < ALL_ALIKE:
             raise InputError(
@@ -333,39 +306,3 @@ class Autoencoder(Task):
             f"psnr {measures['psnr']:.2f} dB  ssim {measures['ssim']:.3f}  "
             f"mae/std {measures['mae_over_std']:.4f}  usage {usages}"
         )
-
-
-def _batches(stream: Any) -> Generator[Batch, None, None]:
-    """The batches of a Grain iterator, which is closed with this one.
-
-    Raises:
-        ChildProcessError: when one of Grain's processes has died.
-    """
-    try:
-        while True:
-            yield next(stream)
-    except RuntimeError as error:
-        if "terminated unexpectedly" not in str(error):
-            raise
-        raise ChildProcessError(
-            f"one of the data.workers has died: {str(error).partition('.')[0]}. It may have been "
-            "out of memory. The same command continues."
-        ) from error
-    finally:
-        stream.close()
-
-
-def _require_readable(images: ImageSet) -> None:
-    """Decodes all images, so that too many unreadable ones are known before the first step.
-
-    Raises:
-        InputError: listing the unreadable images.
-    """
-    with ThreadPoolExecutor(THREADS) as pool:
-        readable = pool.map(lambda index: images[index] is not None, range(len(images)))
-        try:
-            for _ in readable:
-                pass
-        except InputError:
-            pool.shutdown(cancel_futures=True)
-            raise

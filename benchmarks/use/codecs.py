@@ -248,7 +248,8 @@ def main() -> None:
         result["compressai"] = time_rows(next(iter(images)), arguments.runs)
         print_table(result["compressai"])
     if arguments.curves:
-        draw_curves(arguments.curves, means, is_kodak="kodak" in arguments.data[0])
+        is_kodak = len(images) == 24 and "kodak" in arguments.data[0]
+        draw_curves(arguments.curves, means, is_kodak)
     if arguments.pictures:
         draw_pictures(arguments.pictures, models, images)
     write_json(arguments.json, result)

@@ -98,7 +98,7 @@ def test_enlarged_images_are_as_large_as_the_run_says(invoke, half_run, photos, 
         assert pixels_of(tmp_path / "out" / name).shape == (2 * height, 2 * width, 3)
 
 
-@pytest.mark.parametrize(("shown", "usual"), [("both", False), ("error", True)])
+@pytest.mark.parametrize(("shown", "usual"), [("error", False), ("both", True)])
 def test_maps_have_the_size_of_the_images_and_scores_stand_in_a_file(
     invoke, run, photos, image_folder, tmp_path, shown, usual
 ):
