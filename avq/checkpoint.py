@@ -2,13 +2,10 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import math
 import os
 import re
-import sys
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,14 +18,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from avq.abandoned_work import drop_reports_of_abandoned_work
 from avq.errors import InputError
 from avq.hosts import is_main_process
 from avq.settings import MAX_INT32, setting
 
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
-LOOP_CLOSED = "Event loop is closed"
-# Coroutines of Orbax that others make and then await, so that a loop may close before they begin.
-NESTED = "write_fragment|_read_array_index_and_device_put"
 Best = tuple[str, Literal["max", "min"]]
 log = logging.getLogger(__name__)
 
@@ -156,7 +151,7 @@ class Checkpoints:
             "config": ocp.args.JsonSave(dict(config)),
             "checksums": ocp.args.JsonSave(checksums(state)),
         }
-        _drop_reports_of_abandoned_work()
+        drop_reports_of_abandoned_work()
         measures = None if measure is None else {self._measure: measure}
         try:
             # Forced, or Orbax leaves a step out while it still writes the one before.
@@ -219,7 +214,7 @@ class Checkpoints:
     def _newest(
         self, restore: Callable[[int], Any], steps: list[int] | None = None
     ) -> tuple[int, Any]:
-        _drop_reports_of_abandoned_work()
+        drop_reports_of_abandoned_work()
         damage = {}
         for step in reversed(self.steps() if steps is None else steps):
             try:
@@ -317,36 +312,6 @@ def _silent_narrator() -> Iterator[None]:
         yield
     finally:
         narrator.setLevel(level)
-
-
-def _drop_reports_of_abandoned_work() -> None:
-    """Keeps Python from printing what becomes of the reads and writes that Orbax left behind.
-
-    When one array cannot be read or written, Orbax 0.12 closes the event loop in which it works on
-    the others. Sooner or later, a traceback of pages follows for each of them, or a warning of a
-    coroutine that was never awaited for one that had not begun.
-    """
-    warnings.filterwarnings("ignore", f"coroutine '.*({NESTED})' was never awaited", RuntimeWarning)
-    _drop_reports_of_exceptions()
-
-
-@functools.cache
-def _drop_reports_of_exceptions() -> None:
-    report, report_raised = sys.unraisablehook, sys.excepthook
-
-    def report_others(unraisable: Any) -> None:
-        code = getattr(unraisable.object, "cr_code", None)
-        of_orbax = code is not None and "orbax" in code.co_filename
-        if not of_orbax and str(unraisable.exc_value) != LOOP_CLOSED:
-            report(unraisable)
-
-    def report_raised_by_others(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        if str(error) != LOOP_CLOSED:
-            report_raised(kind, error, trace)
-
-    sys.unraisablehook, sys.excepthook = report_others, report_raised_by_others
 
 
 def _one_line(error: Exception) -> str:

@@ -33,6 +33,7 @@ from avq.errors import InputError
 from avq.json_files import read_json
 from avq.models.build import make_autoencoder, model_kinds, require_multiple
 from avq.models.vqvae import VQVAE
+from avq.settings import construct
 from avq.tensor_file import read_tensors
 
 PLAYER = "vqvae"  # name of the autoencoder in a checkpoint
@@ -58,6 +59,11 @@ class TrainedModel:
     config: dict[str, Any]
     dataset: dict[str, Any]
     step: int
+
+    @property
+    def degradation(self) -> Degradation:
+        """What the model was trained to undo in its input."""
+        return construct(Degradation, self.config["data"])
 
 
 def load_model(what: str | Path, step: int | None = None) -> TrainedModel:

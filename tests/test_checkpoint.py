@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avq import checkpoint
+from avq import abandoned_work
 from avq.checkpoint import Checkpoints, NotSaved, checksums
 from avq.errors import InputError
 from avq.lock import locked
@@ -104,7 +104,7 @@ def test_reports_of_reads_that_orbax_abandons_are_dropped_and_no_others(saved, m
     monkeypatch.setattr("sys.unraisablehook", lambda report: reported.append(str(report.exc_value)))
     raised: list[str] = []
     monkeypatch.setattr("sys.excepthook", lambda kind, error, trace: raised.append(str(error)))
-    drop = checkpoint._drop_reports_of_exceptions
+    drop = abandoned_work._drop_reports_of_exceptions
     drop.cache_clear()
     with Checkpoints(saved, read_only=True) as checkpoints:
         checkpoints.restore_arrays()

@@ -6,12 +6,7 @@ from typing import Annotated
 import typer
 
 from avq.cli.app import RunArgument, StepOption, progress, require_writable, verb
-
-Images = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGES...", help="Image files, patterns, folders, .zip files."),
-]
-Batch = Annotated[int, typer.Option(min=1, help="Squares at a time.")]
+from avq.cli.images import BatchOption, FolderOption, ImagesArgument, opened, write_each
 
 
 @verb(
@@ -23,21 +18,17 @@ Batch = Annotated[int, typer.Option(min=1, help="Squares at a time.")]
 )
 def encode(
     run: RunArgument,
-    images: Images,
+    images: ImagesArgument,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="File of codes (.npz).")],
     step: StepOption = None,
-    batch_size: Batch = 8,
+    batch_size: BatchOption = 8,
 ) -> None:
     """Encodes images of any size into a file of codes."""
-    from avq import cpu
     from avq.apply.code_files import CodeFile, write_codes
-    from avq.apply.pictures import Pictures
-    from avq.apply.tokenizer import load
 
     require_writable(out)
-    cpu.keep_memory()
-    tokenizer, pictures = load(run, step, batch_size=batch_size), Pictures(images)
+    tokenizer, pictures = opened(run, images, step, batch_size)
     found = CodeFile(pictures.names, [], [])
     with progress() as (on_total, on_images):
         on_total(len(pictures))
@@ -62,28 +53,21 @@ def decode(
     run: RunArgument,
     codes: Annotated[Path, typer.Argument(help="File that avq encode wrote.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for .png files.")],
+    out: FolderOption,
     step: StepOption = None,
-    batch_size: Batch = 8,
+    batch_size: BatchOption = 8,
 ) -> None:
     """Decodes a file of codes into images."""
     from avq import cpu
     from avq.apply.code_files import read_codes
-    from avq.apply.pictures import require_distinct, require_folder, write_png
+    from avq.apply.pictures import require_distinct
     from avq.apply.tokenizer import load
 
     cpu.keep_memory()
     tokenizer = load(run, step, batch_size=batch_size)
     found = read_codes(codes, tokenizer)
     require_distinct(found.names)
-    require_folder(out)
-    with progress() as (on_total, on_images):
-        on_total(len(found.names))
-        images = tokenizer.decode_each(found.codes, found.sizes)
-        for name, pixels in zip(found.names, images, strict=True):
-            write_png(out, name, pixels)
-            on_images(1)
-    print(f"{out}: {len(found.names):,} images")
+    write_each(out, found.names, tokenizer.decode_each(found.codes, found.sizes))
 
 
 @verb(
@@ -95,14 +79,14 @@ def decode(
 )
 def reconstruct(
     run: RunArgument,
-    images: Images,
+    images: ImagesArgument,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for .png files.")],
+    out: FolderOption,
     sheet: Annotated[
         Path | None, typer.Option(help="Picture of the first images above what became of them.")
     ] = None,
     step: StepOption = None,
-    batch_size: Batch = 8,
+    batch_size: BatchOption = 8,
 ) -> None:
     """Encodes and decodes images, and says how near the results are."""
     import itertools
@@ -110,15 +94,12 @@ def reconstruct(
     import jax.numpy as jnp
     import numpy as np
 
-    from avq import cpu
-    from avq.apply.pictures import Pictures, contact_sheet, require_folder, write_png
-    from avq.apply.tokenizer import load
+    from avq.apply.pictures import contact_sheet, require_folder, write_png
     from avq.evaluate.metrics.psnr import psnr
     from avq.pixels import to_float
 
     require_writable(sheet)
-    cpu.keep_memory()
-    tokenizer, pictures = load(run, step, batch_size=batch_size), Pictures(images)
+    tokenizer, pictures = opened(run, images, step, batch_size)
     require_folder(out)
     shown: list[tuple[np.ndarray, np.ndarray]] = []
     ratios: list[float] = []

@@ -65,7 +65,6 @@ def evaluate(
     from tqdm import tqdm
 
     from avq import cpu
-    from avq.data.views import Degradation
     from avq.evaluate.baselines import measure_baselines, table, training_codebooks
     from avq.evaluate.comparison import compare_runs, require_same_data
     from avq.evaluate.evaluation import open_test_images
@@ -78,7 +77,6 @@ def evaluate(
     from avq.report.card import card
     from avq.report.page import page
     from avq.report.report import make_report
-    from avq.settings import construct
     from avq.trained import load_model
 
     require_writable(json_file, report_file, card_file)
@@ -121,9 +119,8 @@ def evaluate(
         return
     report = make_report(run, trained, measured[0], measuring.mesh, comparison)
     if report_file:
-        degradation = construct(Degradation, trained.config["data"])
         inside = look_inside(
-            trained.model, trained.variables, images, results, summary.size, degradation
+            trained.model, trained.variables, images, results, summary.size, trained.degradation
         )
         _write(report_file, page(report, inside), "report")
     if card_file:

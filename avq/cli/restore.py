@@ -1,8 +1,7 @@
 """`avq restore denoise`, `upscale`, `anomaly` and `inpaint`."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,12 +14,8 @@ from avq.cli.app import (
     require_writable,
     verb,
 )
-from avq.cli.encode import Batch, Images
+from avq.cli.images import BatchOption, FolderOption, ImagesArgument, opened, write_each
 from avq.errors import InputError
-
-if TYPE_CHECKING:
-    from avq.apply.pictures import Pictures
-    from avq.apply.tokenizer import Tokenizer
 
 restore = typer.Typer(
     help="Restores images by a trained model: noise, resolution, anomalies, holes.",
@@ -30,8 +25,6 @@ restore = typer.Typer(
 )
 app.add_typer(restore, name="restore")
 
-OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Folder for .png files.")]
-MAPS = ("error", "rarity", "both")
 BRIGHTEST = 4  # standard deviations above usual images
 
 
@@ -42,16 +35,17 @@ BRIGHTEST = 4  # standard deviations above usual images
 )
 def denoise(
     run: RunArgument,
-    images: Images,
+    images: ImagesArgument,
     *,
-    out: OutFolder,
+    out: FolderOption,
     step: StepOption = None,
-    batch_size: Batch = 8,
+    batch_size: BatchOption = 8,
 ) -> None:
     """Removes noise from images, by a run that was trained with --config.data.noise=25."""
     from avq.apply.restore.denoise import denoise
 
-    _write_each(denoise, *_opened(run, images, step, batch_size), out)
+    tokenizer, pictures = opened(run, images, step, batch_size)
+    write_each(out, pictures.names, denoise(tokenizer, pictures))
 
 
 @verb(
@@ -61,16 +55,17 @@ def denoise(
 )
 def upscale(
     run: RunArgument,
-    images: Images,
+    images: ImagesArgument,
     *,
-    out: OutFolder,
+    out: FolderOption,
     step: StepOption = None,
-    batch_size: Batch = 8,
+    batch_size: BatchOption = 8,
 ) -> None:
     """Enlarges images, by a run that was trained with --config.data.downscale=2, the factor."""
     from avq.apply.restore.upscale import upscale
 
-    _write_each(upscale, *_opened(run, images, step, batch_size), out)
+    tokenizer, pictures = opened(run, images, step, batch_size)
+    write_each(out, pictures.names, upscale(tokenizer, pictures))
 
 
 @verb(
@@ -83,9 +78,9 @@ def upscale(
 )
 def anomaly(
     run: RunArgument,
-    images: Images,
+    images: ImagesArgument,
     *,
-    out: OutFolder,
+    out: FolderOption,
     usual: Annotated[
         list[str] | None,
         typer.Option(help="Images that show what is usual. Default: the run's training images."),
@@ -97,7 +92,7 @@ def anomaly(
         Path | None, typer.Option("--json", help="Write the scores of each image here.")
     ] = None,
     step: StepOption = None,
-    batch_size: Batch = 8,
+    batch_size: BatchOption = 8,
 ) -> None:
     """Maps where images are unlike usual ones: badly reconstructed, or of rare codes.
 
@@ -105,14 +100,14 @@ def anomaly(
     brightest from 4 up. An image's score is its map's largest value.
     """
     from avq.apply.pictures import Pictures, require_folder, write_png
-    from avq.apply.restore.anomaly import Anomalies, usual_images
+    from avq.apply.restore.anomaly import Anomalies, Maps, usual_images
     from avq.json_files import write_json
     from avq.pixels import heat
 
-    if shown not in MAPS:
-        raise InputError(f"--map: {shown!r} is not one of {', '.join(MAPS)}.")
+    if shown not in Maps._fields:
+        raise InputError(f"--map: {shown!r} is not one of {', '.join(Maps._fields)}.")
     require_writable(json_file)
-    tokenizer, pictures = _opened(run, images, step, batch_size)
+    tokenizer, pictures = opened(run, images, step, batch_size)
     anomalies = Anomalies(tokenizer, Pictures(usual) if usual else usual_images(tokenizer))
     require_folder(out)
     scores = {}
@@ -143,43 +138,13 @@ def inpaint(
 ) -> None:
     """Fills a hole of an image by what surrounds it and the model's codes, without a prior."""
     from avq import cpu
-    from avq.apply.inputs import opened
+    from avq.apply import inputs
     from avq.apply.pictures import write_png
     from avq.apply.restore.inpaint import inpaint
     from avq.apply.tokenizer import load
 
     require_png(out)
-    pixels, hole = opened(image), opened(mask).mean(-1) > 127
+    pixels, hole = inputs.opened(image), inputs.opened(mask).mean(-1) > 127
     cpu.keep_memory()
     write_png(out.parent, out.name, inpaint(load(run, step), pixels, hole))
     print(f"{out}: {hole.sum():,} of {hole.size:,} pixels filled")
-
-
-def _opened(
-    run: Path, images: list[str], step: int | None, batch_size: int
-) -> tuple["Tokenizer", "Pictures"]:
-    from avq import cpu
-    from avq.apply.pictures import Pictures
-    from avq.apply.tokenizer import load
-
-    cpu.keep_memory()
-    return load(run, step, batch_size=batch_size), Pictures(images)
-
-
-def _write_each(
-    function: Callable[["Tokenizer", "Pictures"], Iterator[Any]],
-    tokenizer: "Tokenizer",
-    pictures: "Pictures",
-    out: Path,
-) -> None:
-    """Writes what a function makes of images."""
-    from avq.apply.pictures import require_folder, write_png
-
-    restored = function(tokenizer, pictures)
-    require_folder(out)
-    with progress() as (on_total, on_images):
-        on_total(len(pictures))
-        for name, pixels in zip(pictures.names, restored, strict=True):
-            write_png(out, name, pixels)
-            on_images(1)
-    print(f"{out}: {len(pictures):,} images")

@@ -75,6 +75,8 @@ class Degradation:
         self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
     ) -> UInt8[np.ndarray, "h w 3"]:
         """Degrades an image whose sides `downscale` divides."""
+        if not self:
+            return image
         height, width, _ = image.shape
         small = rescaled(image, height // self.downscale, width // self.downscale)
         return rescaled(with_noise(small, self.noise, rng), height, width)

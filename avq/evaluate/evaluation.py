@@ -103,8 +103,7 @@ class Evaluator:
         about: About,
     ) -> Measured:
         originals = batch.get("target", batch["image"])
-        targets = to_float(originals)
-        images = to_float(batch["image"]) if "target" in batch else targets
+        images, targets = to_float(batch["image"]), to_float(originals)
         out = self.model.apply(variables, images)
         codes = tuple(level.codes for level in out.levels)
         made = to_float(to_uint8(out.images))  # those that a tokenizer returns

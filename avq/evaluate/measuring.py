@@ -6,13 +6,11 @@ from typing import Any
 
 from avq import parallel
 from avq.data.dataset import ImageSet, Summary
-from avq.data.views import Degradation
 from avq.evaluate.evaluation import Evaluator, trained_on
 from avq.evaluate.metrics import Metric, meanings
 from avq.evaluate.network_metrics import NetworkMetric, with_networks
 from avq.evaluate.results import Results, intervals
 from avq.evaluate.sources import by_source
-from avq.settings import construct
 from avq.trained import TrainedModel
 
 
@@ -74,7 +72,7 @@ class Measuring:
             trained: the run.
             on_images: called after every batch with the number of this process's images in it.
         """
-        degradation = construct(Degradation, trained.config["data"])
+        degradation = trained.degradation
         evaluator = Evaluator(trained.model, self.mesh, self._metrics, degradation)
         about = self._images, self._summary, self.batch_size
         results = evaluator.evaluate(trained.variables, *about, on_images)

@@ -122,7 +122,7 @@ class Autoencoder(Task):
         step: Array,
     ) -> Gradients:
         images = to_float(batch["image"])
-        targets = to_float(batch["target"]) if "target" in batch else images
+        targets = to_float(batch.get("target", batch["image"]))
         start = self.objective.loss.adversarial_start
         adversarial_on = (step >= start).astype(jnp.float32)
         late = self.objective.loss.quantization_start

@@ -31,9 +31,9 @@ from scipy.stats import rankdata
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 
 from avq import cpu
-from avq.apply.restore.anomaly import Anomalies, usual_images
+from avq.apply.restore.anomaly import Anomalies, Maps, usual_images
 from avq.apply.restore.denoise import denoise
-from avq.apply.restore.harmonic import harmonic_fill
+from avq.apply.restore.harmonic import HarmonicFill
 from avq.apply.restore.inpaint import inpaint
 from avq.apply.restore.upscale import back_projected, upscale
 from avq.apply.tokenizer import load
@@ -50,7 +50,6 @@ CONFIG = "configs/ah_vqvae_plus.py:tiny"
 SIGMA, FACTOR = 25, 2
 RUNS = {"clean": [], "noise": [f"data.noise={SIGMA}"], "low": [f"data.downscale={FACTOR}"]}
 PHOTOGRAPHS = ("coffee", "chelsea", "rocket", "astronaut")
-MAPS = ("error", "rarity", "both")
 SHOWN, LARGER = 4, 2  # images of the picture, and by how much
 Picture = UInt8[np.ndarray, "_h _w 3"]
 
@@ -183,7 +182,7 @@ def anomalies(out: Path, images: Sequence[Picture]) -> Result:
             masks.append(np.zeros(image.shape[:2], bool))
             masks[-1][box] = True
         maps = list(finder.maps(pasted))
-        found = {f"avq, {name}": [getattr(each, name) for each in maps] for name in MAPS}
+        found = {f"avq, {name}": [getattr(each, name) for each in maps] for name in Maps._fields}
         found["local variance"] = [local_variance(each, tokenizer.cells[-1]) for each in pasted]
         for method, values in found.items():
             area = auroc(np.stack(values).ravel(), np.stack(masks).ravel())
@@ -199,7 +198,7 @@ def inpainting(out: Path, images: Sequence[Picture]) -> Result:
         hole[random_box(image, len(image) // 4, rng)] = True
     pairs = list(zip(images, holes, strict=True))
     made: dict[str, list[Any]] = {
-        "harmonic fill": [harmonic_fill(image.astype(float), hole) for image, hole in pairs],
+        "harmonic fill": [HarmonicFill(hole)(image.astype(float)) for image, hole in pairs],
         "biharmonic fill": [
             255 * inpaint_biharmonic(image / 255, hole, channel_axis=-1) for image, hole in pairs
         ],

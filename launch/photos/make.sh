@@ -4,7 +4,7 @@
 #   launch/photos/make.sh runs/photos
 #
 # Gathers free photographs (gather.py, 200 MB of packages), trains on squares of them (4,000 steps:
-# half an hour on two CPU cores), measures on others, fits the codec, and fills avq/shipped/photos.
+# 21 minutes on one CPU core), measures on others, fits the codec, and fills avq/shipped/photos.
 # The same command again continues. Settings of the training may follow the folder.
 set -euo pipefail
 

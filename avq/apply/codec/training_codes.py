@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from avq.apply.tokenizer import Tokenizer
-from avq.data.dataset import open_dataset
+from avq.apply.training_images import training_images
 from avq.data.settings import Data
 from avq.data.views import SquareView, TrainingView
-from avq.errors import InputError
 from avq.settings import construct
 
 CODES = 1 << 21  # of the finest level, at most
@@ -32,12 +31,8 @@ def training_codes(
         InputError: when the images cannot be opened, or have changed since training.
     """
     data = construct(Data, tokenizer.trained.config["data"])
-    try:
-        images = open_dataset(data, tokenizer.trained.dataset).train
-    except InputError as error:
-        raise InputError(
-            f"the codec cannot be fitted without the run's training images: {error}"
-        ) from error
+    reason = "the codec cannot be fitted without the run's training images"
+    images = training_images(tokenizer, reason)
     size = tokenizer.image_size
     height, width = tokenizer.grids(size, size)[0]
     number = max(1, CODES // (height * width))

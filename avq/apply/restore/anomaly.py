@@ -10,10 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from avq.apply.inputs import as_picture
 from avq.apply.tokenizer import Codes, Tokenizer
-from avq.data.dataset import evenly, open_dataset
-from avq.data.settings import Data
+from avq.apply.training_images import training_images
+from avq.data.dataset import evenly
 from avq.errors import InputError
-from avq.settings import construct
 
 COUNTED = 1_000  # training images, evenly spaced, that say what is usual
 
@@ -140,12 +139,7 @@ def usual_images(tokenizer: Tokenizer) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
     Raises:
         InputError: when the images cannot be opened, or have changed since training.
     """
-    data = construct(Data, tokenizer.trained.config["data"])
-    try:
-        train = open_dataset(data, tokenizer.trained.dataset).train
-    except InputError as error:
-        raise InputError(
-            f"the run's training images show what is usual, unless others are given: {error}"
-        ) from error
+    reason = "the run's training images show what is usual, unless others are given"
+    train = training_images(tokenizer, reason)
     rng = np.random.default_rng(0)
     return (train.square(row, tokenizer.image_size, rng) for row in evenly(len(train), COUNTED))

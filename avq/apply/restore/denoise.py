@@ -7,9 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from avq.apply.tokenizer import Tokenizer
-from avq.data.views import Degradation
 from avq.errors import InputError
-from avq.settings import construct
 
 
 def denoise(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
@@ -22,7 +20,7 @@ def denoise(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.nd
     Raises:
         InputError: for a run without noise, or with a lower resolution.
     """
-    degradation = construct(Degradation, tokenizer.trained.config["data"])
+    degradation = tokenizer.trained.degradation
     if not degradation.noise or degradation.downscale > 1:
         raise InputError(
             f"this run was not trained to remove noise alone (its degradation: {degradation}). "

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from avq.apply.restore.harmonic import harmonic_fill
+from avq.apply.restore.harmonic import HarmonicFill
 from avq.apply.tiles import reflected
 from avq.apply.tokenizer import Codes, Tokenizer
 from avq.errors import InputError
@@ -40,15 +40,15 @@ def inpaint(
         )
     if not hole.any():
         raise InputError("the mask has no white pixels, so there is nothing to fill.")
-    known = to_float(image)
-    filled = to_uint8(harmonic_fill(known, hole))
+    known, fill = to_float(image), HarmonicFill(hole)
+    filled = to_uint8(fill(known))
     (first,) = tokenizer.encode_each([filled])
     touched = _touched(hole, first, tokenizer.cells)
     codes = first
     for _ in range(ROUNDS):
         (pixels,) = tokenizer.decode_each([codes], [size])
         decoded = to_float(pixels)
-        blended = to_uint8(decoded + harmonic_fill(known - decoded, hole))
+        blended = to_uint8(decoded + fill(known - decoded))
         filled = np.where(hole[..., None], blended, image)
         (grids,) = tokenizer.encode_each([filled])
         new = tuple(map(np.where, touched, grids, first))

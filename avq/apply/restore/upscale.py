@@ -10,10 +10,9 @@ from PIL import Image
 
 from avq.apply.inputs import as_picture
 from avq.apply.tokenizer import Tokenizer
-from avq.data.views import Degradation, rescaled
+from avq.data.views import rescaled
 from avq.errors import InputError
 from avq.pixels import to_float, to_uint8
-from avq.settings import construct
 
 ROUNDS = 3
 
@@ -35,7 +34,7 @@ def upscale(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.nd
     Reference: Irani and Peleg (1991), "Improving resolution by image registration", for the
         back-projection.
     """
-    degradation = construct(Degradation, tokenizer.trained.config["data"])
+    degradation = tokenizer.trained.degradation
     factor = degradation.downscale
     if factor == 1:
         raise InputError(
