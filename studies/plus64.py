@@ -15,6 +15,11 @@ STUDY = Study(
         "no attention": [PLUS, "--config.model.attention_norm=off"],
         "matching 0.02": [PLUS, "--config.model.matching=0.02"],
         "matching 0.1": [PLUS, "--config.model.matching=0.1"],
+        "entropy 0.1": [
+            PLUS,
+            "--config.model.code_entropy=0.1",
+            "--config.model.code_temperature=1.0",
+        ],
         "unit length": [PLUS, "--config.model.unit_length=True"],
         "rotation": [PLUS, "--config.model.estimator=rotation"],
         "code width 32": [PLUS, "--config.model.code_dim=32"],

@@ -131,6 +131,14 @@ class VectorQuantizer(Quantizer):
     matching: float = setting(
         0.0, "weight of the distance of the latents' mean and covariance to 0 and 1", low=0
     )
+    code_entropy: float = setting(
+        0.0,
+        "weight of the entropy of a latent's soft choice of a code less that of the batch's, nats",
+        low=0,
+    )
+    code_temperature: float = setting(
+        0.01, "temperature of that soft choice, in squared distances", low=1e-6
+    )
     estimator: Literal["straight_through", "rotation"] = setting(
         "straight_through",
         "gradient of latents from that of their codes: as it is, or rotated as the code is",
@@ -166,9 +174,18 @@ class VectorQuantizer(Quantizer):
     def loss(
         self, z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"], train: bool
     ) -> Float[Array, ""]:
-        """Weighted commitment and matching loss of latents and the codes that they chose."""
+        """Weighted commitment loss of latents and the codes that they chose, and `spread_loss`."""
         commitment = self.commitment * jnp.mean((z - lax.stop_gradient(chosen)) ** 2)
-        return commitment + self.matching_loss(z, train)
+        return commitment + self.spread_loss(z, train)
+
+    def spread_loss(self, z: Float[Array, "b h w d"], train: bool) -> Float[Array, ""]:
+        """Weighted losses by which latents use all codes: matching and `soft_entropy`."""
+        loss = self.matching_loss(z, train)
+        if self.code_entropy:
+            rows, axis_name = z.reshape(-1, self.code_dim), self.mapped_axis(train)
+            entropy = soft_entropy(rows, self.codebook(), self.code_temperature, axis_name)
+            loss += self.code_entropy * entropy
+        return loss
 
     def matching_loss(self, z: Float[Array, "b h w d"], train: bool) -> Float[Array, ""]:
         """Weighted `normal_distance` of the latents; 0 without a weight."""
@@ -252,6 +269,27 @@ def normal_distance(z: Float[Array, "n d"], axis_name: str | None = None) -> Flo
     covariance = psum(centred.T @ centred, axis_name) / n
     spread = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance), 1e-6))
     return (jnp.sum(mean**2) + jnp.sum((spread - 1) ** 2)) / d
+
+
+def soft_entropy(
+    z: Float[Array, "n d"],
+    codebook: Float[Array, "k d"],
+    temperature: float,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    """Mean entropy of a latent's soft choice, the softmax of `-|z - e|^2 / temperature` over the
+    codes, less the entropy of the mean choice of the global batch; nats. Holds a matrix of all
+    latents by all codes.
+
+    Reference: Yu et al. (2023), "Language model beats diffusion", equation 5.
+    """
+    products = jnp.matmul(z, codebook.T, precision=lax.Precision.HIGHEST)
+    scores = (2 * products - jnp.sum(codebook**2, axis=1)[None]) / temperature
+    log_choice = jax.nn.log_softmax(scores)
+    choice = jnp.exp(log_choice)
+    mean = psum(choice.sum(0), axis_name) / (len(z) * axis_size(axis_name))
+    of_mean = -jnp.sum(mean * jnp.log(jnp.maximum(mean, 1e-30)))
+    return -jnp.mean(jnp.sum(choice * log_choice, axis=1)) - of_mean
 
 
 def code_counts(codes: Int[Array, "n"], k: int) -> Float[Array, "k"]:

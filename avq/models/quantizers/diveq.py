@@ -34,8 +34,8 @@ class DiVeQQuantizer(GradientQuantizer):
     def loss(
         self, z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"], train: bool
     ) -> Float[Array, ""]:
-        """The matching loss alone."""
-        return self.matching_loss(z, train)
+        """`spread_loss` alone."""
+        return self.spread_loss(z, train)
 
     def _deviates(self, z: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
         """Normal deviates, the same for an image on any number of devices."""

@@ -41,5 +41,5 @@ class SimVQQuantizer(VectorQuantizer):
     def loss(
         self, z: Float[Array, "b h w d"], chosen: Float[Array, "b h w d"], train: bool
     ) -> Float[Array, ""]:
-        """Commitment, matching and codebook loss."""
+        """Commitment, spread and codebook loss."""
         return super().loss(z, chosen, train) + codebook_loss(z, chosen)

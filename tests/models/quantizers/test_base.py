@@ -136,7 +136,13 @@ def test_sampled_rows_are_the_same_on_any_number_of_devices(k, key):
         chex.assert_trees_all_equal(sample(key, z), alone)
 
 
-LEARNING: dict[str, Any] = {"codebook_decay": 0.5, "revive_below": 0.3, "matching": 0.1}
+LEARNING: dict[str, Any] = {
+    "codebook_decay": 0.5,
+    "revive_below": 0.3,
+    "matching": 0.1,
+    "code_entropy": 0.1,
+    "code_temperature": 0.5,
+}
 LEARNERS = {
     "ema": tiny(EMAQuantizer, fill="kmeans", **LEARNING),
     "ema, splitting": tiny(EMAQuantizer, revive_by="splitting", **LEARNING),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
-from scipy import linalg
+from scipy import linalg, spatial, special, stats
 
 from avq.errors import InputError
 from avq.models.encoder import quantize
@@ -23,7 +23,7 @@ from avq.models.quantizers import (
     LFQQuantizer,
     SimVQQuantizer,
 )
-from avq.models.quantizers.base import normal_distance, rotated
+from avq.models.quantizers.base import normal_distance, rotated, soft_entropy
 from avq.models.quantizers.filled import KMEANS_ITERATIONS, kmeans
 
 from ..model_helpers import normal, random_variables, sharded
@@ -227,6 +227,43 @@ def test_gradient_of_that_distance_is_the_same_on_several_devices():
 
     shared = sharded(gradient, 4, (P(), P("data")), P())
     chex.assert_trees_all_close(shared(scale, z), jax.grad(loss)(scale, z), rtol=1e-4)
+
+
+def test_entropy_of_soft_choices_is_that_of_scipy():
+    z, codes = normal(40, 3), normal(7, 3, seed=1)
+    distances = spatial.distance.cdist(np.asarray(z, np.float64), np.asarray(codes, np.float64))
+    choice = special.softmax(-(distances**2) / 0.3, axis=1)
+    expected = stats.entropy(choice, axis=1).mean() - stats.entropy(choice.mean(0))
+    assert float(soft_entropy(z, codes, 0.3)) == pytest.approx(expected, rel=1e-4)
+
+    def on_each(z):
+        return jax.lax.pmean(soft_entropy(z, codes, 0.3, "data"), "data")
+
+    shared = sharded(on_each, 4, (P("data"),), P())
+    assert float(shared(z)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_its_gradient_is_finite_where_choices_are_hard():
+    gradient = jax.grad(lambda z: soft_entropy(z, normal(7, 3, seed=1), 1e-6))(normal(8, 3))
+    assert np.all(np.isfinite(gradient))
+
+
+def test_entropy_makes_latents_choose_all_codes(key):
+    quantizer = tiny(SimVQQuantizer, code_entropy=1.0, code_temperature=0.2)
+    z = 0.2 * normal(4, 4, 4, D)
+    variables = random_variables(quantizer, z, False)
+
+    def used(z):
+        return len(np.unique(train(quantizer, variables, z, key)[0].codes))
+
+    @jax.jit
+    def descend(z):
+        return z - 2.0 * jax.grad(lambda z: train(quantizer, variables, z, key)[0].loss)(z)
+
+    before = used(z)
+    for _ in range(100):
+        z = descend(z)
+    assert used(z) == K > before
 
 
 def test_matching_spreads_latents_evenly_over_all_directions(key):
