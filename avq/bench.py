@@ -3,8 +3,7 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
@@ -12,7 +11,6 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -108,7 +106,11 @@ def environment(config: Any, mesh: Mesh) -> Report:
         "device": parallel.device_in_words(mesh),
         "devices": mesh.size,
         "instructions": list(cpu.instructions()),
-        "options": {use: cpu.compiler_options(use) for use in get_args(cpu.Use) if use != "once"},
+        "options": {
+            use: cpu.compiler_options(use, config.model.dtype)
+            for use in get_args(cpu.Use)
+            if use != "once"
+        },
         "jax": jax.__version__,
         "python": platform.python_version(),
         "batch_size": config.data.batch_size,
@@ -159,10 +161,10 @@ class Training:
         init = partial(init_state, task, optimizers_of(task))
         self.state = parallel.init_replicated(init, mesh)
         self.frozen = jax.device_put(dict(task.frozen()), parallel.replicated(mesh))
-        with without_compilation_cache():
+        with cpu.without_compilation_cache():
             began = time.perf_counter()
             traced = trace_step(task, mesh, batch)
-            self.compiled = traced.lower().compile()
+            self.compiled = cpu.compiled(traced)
             self.compile_s = time.perf_counter() - began
         self.flops_per_image = matrix_flops(traced.jaxpr.jaxpr) / task.batch_size
 
@@ -253,20 +255,6 @@ def matmul_flops(mesh: Mesh, dtype: str, runs: int) -> float:
     product = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=part, out_specs=part))
     seconds = time_calls(lambda: product(rows), runs=runs).median / 1e3
     return mesh.size * 2 * side**3 / seconds
-
-
-@contextmanager
-def without_compilation_cache() -> Iterator[None]:
-    """Compiles afresh inside the context, and keeps nothing on disk."""
-    settings: Any = jax.config
-    before = settings.jax_enable_compilation_cache
-    settings.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX reads the setting once
-    try:
-        yield
-    finally:
-        settings.update("jax_enable_compilation_cache", before)
-        compilation_cache.reset_cache()
 
 
 def as_table(report: Report) -> str:

@@ -130,7 +130,7 @@ class DelayedMax:
 
 
 def compile_step(
-    step: Callable[[Any, Any, Any], tuple[Any, Any]], mesh: Mesh
+    step: Callable[[Any, Any, Any], tuple[Any, Any]], mesh: Mesh, dtype: str = "float32"
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     """`(state, frozen, batch) -> (state, metrics)`, with the batch split over the mesh, the rest
     replicated, and the state donated.
@@ -145,4 +145,5 @@ def compile_step(
         in_specs=(replicated_, replicated_, split),
         out_specs=(replicated_, replicated_),
     )
-    return jax.jit(mapped, donate_argnums=0, compiler_options=cpu.compiler_options())
+    options = cpu.compiler_options("training", dtype)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=options)

@@ -29,7 +29,8 @@ class Operation(NamedTuple):
 
 
 def operations(program: Jaxpr) -> Iterator[Operation]:
-    """Yields every operation of a program, an enclosing one before those inside it.
+    """Yields every operation of a program, an enclosing one before those inside it, but for those
+    whose results nothing uses, which a compiler leaves out.
 
     Every branch of a condition is yielded. The body of a `scan` is repeated as often as it runs;
     that of a `while`, whose number of runs is not in the program, counts once.
@@ -38,12 +39,22 @@ def operations(program: Jaxpr) -> Iterator[Operation]:
 
 
 def _operations_within(program: Jaxpr, repeats: int, scope: str) -> Iterator[Operation]:
-    for equation in program.eqns:
+    for equation in _used(program):
         name, params = equation.primitive.name, equation.params
         names = f"{scope}/{equation.source_info.name_stack}"
         yield Operation(equation, repeats, names)
         for body in _programs_in(params):
             yield from _operations_within(body, repeats * _iterations(name, params), names)
+
+
+def _used(program: Jaxpr) -> list[JaxprEqn]:
+    """Equations with an effect, or with a result that the program or another such one uses."""
+    needed, used = set(map(id, program.outvars)), []
+    for equation in reversed(program.eqns):
+        if equation.effects or not needed.isdisjoint(map(id, equation.outvars)):
+            used.append(equation)
+            needed.update(map(id, equation.invars))
+    return used[::-1]
 
 
 def _iterations(name: str, params: Mapping[str, Any]) -> int:

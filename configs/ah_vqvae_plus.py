@@ -11,8 +11,9 @@ from avq.configs import common
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
-    """A variant: 'tiny', 64 pixels, minutes on two CPU cores; 'small', 128 pixels, about an hour
-    there; 'paper', 256 pixels and as many codes as the paper's. Only 'tiny' has been trained yet.
+    """A variant: 'tiny', 64 pixels, minutes on two CPU cores; 'small', 128 pixels, some twenty
+    minutes there, the setting of the model `photos` that comes with avq; 'paper', 256 pixels and as
+    many codes as the paper's, which has not been trained yet.
     """
     sizes = {"tiny": tiny, "small": small, "paper": paper}
     if variant not in sizes:
@@ -51,7 +52,7 @@ def tiny(config: ConfigDict) -> None:
 def small(config: ConfigDict) -> None:
     config.data.image_size = 128
     config.model.codebook_size = 1024
-    config.model.patch = 4
+    config.model.patch = 8
     config.model.width = config.model.attention_dim = 64
     config.train.steps = 4000
     config.train.eval_every = 1000

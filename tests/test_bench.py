@@ -116,7 +116,7 @@ def test_step_is_compiled_although_the_cache_has_it(tmp_path):
     try:
         for name, value in zip(CACHE, (str(tmp_path), 0.0), strict=True):
             settings.update(name, value)
-        with bench.without_compilation_cache():
+        with cpu.without_compilation_cache():
             compiled.compile()
         assert not list(tmp_path.iterdir())
         assert settings.jax_enable_compilation_cache

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from avq import cpu
-from avq.bench import without_compilation_cache
 
 
 def test_options_are_known_to_this_jax_and_change_results_by_rounding_at_most():
@@ -45,7 +44,7 @@ def test_inference_has_convolutions_of_onednn_and_the_same_results_but_for_round
         dimensions = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", None, None, dimensions)
 
-    with without_compilation_cache():
+    with cpu.without_compilation_cache():
         options = cpu.compiler_options("inference")
         compiled = jax.jit(conv, compiler_options=options).lower(x, kernel).compile()
     if platform.machine() == "x86_64" and jax.__version_info__ >= (0, 11):
@@ -116,3 +115,29 @@ def test_c_library_takes_the_settings():
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert done.stdout.split() == [b"1", b"1"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_what_was_freed_before_a_program_is_compiled_goes_back_to_the_system():
+    program = """
+import ctypes, jax
+from avq import cpu
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+resident = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if "VmRSS" in l)
+
+cpu.keep_memory()
+blocks = [libc.malloc(10_000) for _ in range(20_001)]  # 200 MB, of which every page is used
+for block in blocks:
+    ctypes.memset(block, 1, 10_000)
+for block in blocks[:-1]:  # the last one keeps the top of the heap
+    libc.free(block)
+kept = resident()
+double = cpu.compiled(jax.jit(lambda x: 2 * x), 1.0)
+print(kept - resident(), float(double(4.0)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    returned, result = done.stdout.split()
+    assert int(returned) > 100_000  # kB
+    assert float(result) == 8

@@ -41,6 +41,10 @@ def test_operations_in_a_loop_count_as_often_as_they_run():
     assert flops(looped, (3, 4, 5, 5)) == 3 * 4 * 2 * 5**3
 
 
+def test_operations_whose_results_nothing_uses_do_not_count():
+    assert flops(lambda a, b: (a @ b, a @ b @ b)[0], (5, 5), (5, 5)) == 2 * 5**3
+
+
 def test_operations_are_those_of_all_devices():
     part = P(parallel.AXIS)
     mesh = parallel.make_mesh(4)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from avq.models.blocks import conv
+from avq.models.convolutions import conv
 
 Norm = Literal["paper", "mean", "bias", "bias_clip"]
 Form = Literal["algorithm1", "equation3"]

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from avq.models.blocks import Id, Up, UpConv, conv, maybe_remat
+from avq.models.blocks import Id, Up, maybe_remat
+from avq.models.convolutions import UpConv, conv
 from avq.models.norm import NormKind
 
 

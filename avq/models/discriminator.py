@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from avq.models.blocks import conv
+from avq.models.convolutions import conv
 from avq.models.norm import NormLeaky
 from avq.settings import setting
 

@@ -13,7 +13,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from avq.models.attention import Form, Norm, PixelAttention
-from avq.models.blocks import Id, Res, UpConv, conv, maybe_remat
+from avq.models.blocks import Id, Res, maybe_remat
+from avq.models.convolutions import UpConv, conv
 from avq.models.norm import NormKind
 from avq.models.quantizers import Quantized, Quantizer
 

@@ -16,7 +16,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from avq.models.attention import Form, Norm, PixelAttention
-from avq.models.blocks import PreActivation, conv, glorot, maybe_remat
+from avq.models.blocks import PreActivation, maybe_remat
+from avq.models.convolutions import conv, glorot
 from avq.models.encoder import quantize
 from avq.models.norm import NormKind
 from avq.models.quantizers import Quantized, Quantizer

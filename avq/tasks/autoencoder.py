@@ -70,6 +70,7 @@ class Autoencoder(Task):
         self.degradation = construct(Degradation, config["data"])
         self.objective = Objective(construct(Loss, config["loss"]), parallel.AXIS)
         self.model = make_autoencoder(config["model"], axis_name=parallel.AXIS)
+        self.dtype = config["model"]["dtype"]
         self.learning_rates = {VQVAE: self.optim.learning_rate}
         self.discriminator: Discriminator | None = None
         if self.objective.loss.adversarial_weight > 0:

@@ -11,7 +11,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from avq import parallel
+from avq import cpu, parallel
 from avq.checkpoint import CHECKPOINTS, Checkpoints, NotSaved
 from avq.config import (
     CONFIG,
@@ -102,7 +102,7 @@ def schedules_of(task: Task) -> dict[str, optax.Schedule]:
 def compile_step(task: Task, optimizers: Optimizers, mesh: Mesh) -> Any:
     """The compiled step of a task, `(state, frozen, batch) -> (state, metrics)`."""
     step = partial(train_step, task=task, optimizers=optimizers)
-    return parallel.compile_step(step, mesh)
+    return parallel.compile_step(step, mesh, task.dtype)
 
 
 def require_runnable(task: Task, optimizers: Optimizers) -> Mesh:
@@ -231,9 +231,10 @@ class _Loop:
         """Runs to the last step, or until a signal, whose number it returns."""
         interval = self._interval(start)
         batch = self._next(interval)
+        step = cpu.compiled(self.step, state, self.frozen, batch, dtype=self.task.dtype)
         for done in range(start + 1, self.task.train.steps + 1):
             self.profile.before(done)
-            state, metrics = self.step(state, self.frozen, batch)
+            state, metrics = step(state, self.frozen, batch)
             self.profile.after(done, metrics)
             interval.add(metrics)
             self.progress.advance()

@@ -124,6 +124,7 @@ class Task(ABC):
             parameters and its optimiser stay as they are; `model_state` does not.
         optims: settings of the optimisers of players that do not take them from `optim`.
         averaged: the player whose moving average is evaluated.
+        dtype: compute type of the step, which chooses options of the compiler.
         best: the measure that ranks checkpoints, and 'max' or 'min'.
     """
 
@@ -131,6 +132,7 @@ class Task(ABC):
     starts: Mapping[str, int] = MappingProxyType({})
     optims: Mapping[str, Optim] = MappingProxyType({})
     averaged: str
+    dtype: str = "float32"
     best: Best
 
     def __init__(self, config: Mapping[str, Any]) -> None:

@@ -94,8 +94,8 @@ def compiled_operations(program: str) -> Counter[Operation]:
 def measure(settings: list[str], runs: int) -> Row:
     """Milliseconds of a step; number and milliseconds of its operations, by kind."""
     training, options = random_training(tasks.load(settings)), cpu.compiler_options()
-    kinds: dict[str, Any] = {}
-    for operation, times in compiled_operations(training.compiled.as_text()).items():
+    program, kinds = training.compiled.as_text() or "", dict[str, Any]()
+    for operation, times in compiled_operations(program).items():
         arrays = jnp.ones(operation.left), jnp.ones(operation.right)
         call = jax.jit(operation.call, compiler_options=options)
         ms = time_calls(partial(call, *arrays), runs=runs).median

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from avq import cpu
-from avq.models import blocks, discriminator
+from avq.models import blocks, convolutions, discriminator
 from avq.models.norm import EPSILON, LEAK, MOMENTUM
 
 
@@ -40,12 +40,13 @@ def transposed_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 REFERENCES: tuple[tuple[ModuleType, str, Any], ...] = (
-    (blocks, "upsampling_conv", transposed_conv),
-    (blocks, "pointwise", jax.lax.conv_general_dilated),
+    (convolutions, "upsampling_conv", transposed_conv),
+    (convolutions, "pointwise", jax.lax.conv_general_dilated),
+    (convolutions, "same", jax.lax.conv_general_dilated),
     (blocks, "NormLeaky", NormLeaky),
     (discriminator, "NormLeaky", NormLeaky),
     (cpu, "OPTIONS", {}),
-    (cpu, "OPTIONS_OF_INFERENCE", {}),
+    (cpu, "ONEDNN", {}),
 )
 
 

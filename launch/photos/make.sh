@@ -12,8 +12,7 @@ run=$1
 data=$run-data
 [ -f "$data/LICENSES.md" ] || python launch/photos/gather.py "$data"
 python -m avq.main --config=configs/ah_vqvae_plus.py:small --workdir="$run" \
-  --config.data.path="$data" --config.data.min_crop=0.334 --config.model.patch=8 \
-  --config.train.steps=4000 --config.train.eval_every=1000 "${@:2}"
+  --config.data.path="$data" --config.data.min_crop=0.334 "${@:2}"
 avq eval "$run" --json "$run/eval.json" --report "$run/report.html"
 shown=() # held-out ones in the public domain or under CC0
 for photograph in "$data"/whole/{budgie,wordpress,scikit}*; do

@@ -1,9 +1,6 @@
 """Residual blocks against compositions of lax's own convolution and a batch norm by hand."""
 
-from typing import Any
-
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +8,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from avq.models.blocks import Id, Res, Up, UpConv, conv, nearest2x, upsampling_conv
+from avq.models.blocks import Id, Res, Up, nearest2x
 
 from .model_helpers import normal, random_variables, sharded, size
 
@@ -69,62 +66,6 @@ def test_nearest2x_repeats_every_pixel_twice_along_both_sides():
     x = normal(2, 3, 5, 2)
     expected = np.kron(x, np.ones((1, 2, 2, 1), np.float32))
     chex.assert_trees_all_equal(nearest2x(x), jnp.asarray(expected))
-
-
-@pytest.mark.parametrize(("h", "w", "c", "f"), [(3, 4, 3, 5), (1, 2, 1, 1)])
-def test_upsampling_conv_is_flax_transposed_convolution_in_values_and_gradients(h, w, c, f):
-    x, kernel = normal(2, h, w, c), normal(3, 3, c, f, seed=1)
-    weight = normal(2, 2 * h, 2 * w, f, seed=2)
-    transposed = nn.ConvTranspose(f, (3, 3), (2, 2), "SAME", use_bias=False)
-
-    def gradients(up):
-        def loss(x, kernel):
-            y = up(x, kernel)
-            return jnp.sum(weight * y), y
-
-        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel)
-
-    ours = gradients(upsampling_conv)
-    theirs = gradients(lambda x, kernel: transposed.apply({"params": {"kernel": kernel}}, x))
-    chex.assert_shape(ours[1], (2, 2 * h, 2 * w, f))
-    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_up_conv_takes_the_parameters_of_flax_transposed_convolution():
-    x, theirs = normal(1, 3, 2, 4), nn.ConvTranspose(5, (3, 3), (2, 2), "SAME")
-    variables = random_variables(theirs, x)
-    chex.assert_trees_all_equal_shapes_and_dtypes(random_variables(UpConv(5), x), variables)
-    expected = theirs.apply(variables, x)
-    chex.assert_trees_all_close(UpConv(5).apply(variables, x), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_up_conv_starts_as_linear_interpolation():
-    variables = UpConv(5).init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
-    ramp = jnp.broadcast_to(jnp.arange(6.0)[None, :, None, None], (1, 6, 6, 3))
-    y: Any = UpConv(5).apply(variables, ramp)
-    y = y[:, 2:-2, 2:-2]  # off the zeros around the image
-    steps = jnp.diff(y, axis=1)
-    chex.assert_trees_all_close(steps, jnp.broadcast_to(steps[:, :1], steps.shape), atol=1e-5)
-    chex.assert_trees_all_close(jnp.diff(y, axis=2), jnp.zeros_like(y[:, :, 1:]), atol=1e-5)
-    assert np.abs(steps).max() > 0.1
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_pointwise_conv_is_the_convolution_in_values_and_gradients(stride):
-    x, kernel = normal(2, 5, 6, 3), normal(1, 1, 3, 4, seed=1)
-    weight = normal(2, -(-5 // stride), -(-6 // stride), 4, seed=2)
-    params = {"kernel": kernel, "bias": jnp.zeros(4)}
-
-    def gradients(convolve):
-        def loss(x, params):
-            y = convolve(x, params)
-            return jnp.sum(weight * y), y
-
-        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, params)
-
-    ours = gradients(lambda x, params: conv(4, 1, stride).apply({"params": params}, x))
-    theirs = gradients(lambda x, params: conv_by_hand(x, params, stride))
-    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])

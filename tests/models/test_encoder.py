@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from avq.models.attention import PixelAttention
-from avq.models.blocks import Id, Res, UpConv
+from avq.models.blocks import Id, Res
+from avq.models.convolutions import UpConv
 from avq.models.encoder import AREN, BaseEncoder, Encoder, Trunk
 from avq.models.quantizers import EMAQuantizer
 

@@ -13,7 +13,7 @@ import time
 import chex
 import pytest
 
-from avq import main, parallel, tasks
+from avq import cpu, main, tasks
 from avq.checkpoint import Checkpoints, NotSaved
 from avq.errors import InputError
 from avq.train import loop
@@ -132,18 +132,18 @@ def test_signal_lost_before_the_first_step_stops_the_run_after_it(tmp_path):
 def test_compilation_is_in_no_speed_and_no_time_left(tmp_path, monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    compile_step = parallel.compile_step
+    compiled = cpu.compiled
 
-    def slow_at_first(step, mesh):
-        compiled, seconds = compile_step(step, mesh), iter([1000.0])
+    def slow_at_first(*arguments, **options):
+        program, seconds = compiled(*arguments, **options), iter([1000.0])
 
         def timed(*arguments):
             now[0] += next(seconds, 0.5)
-            return compiled(*arguments)
+            return program(*arguments)
 
         return timed
 
-    monkeypatch.setattr(parallel, "compile_step", slow_at_first)
+    monkeypatch.setattr(cpu, "compiled", slow_at_first)
     for steps, every in ((3, 2), (4, 1)):  # the second resumes
         assert train(Regression, tmp_path, train={"steps": steps, "log_every": every}) == 0
     records = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())

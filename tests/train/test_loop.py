@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avq import main, parallel, tasks
+from avq import cpu, main, tasks
 from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.train import loop
@@ -226,19 +226,19 @@ def test_what_cannot_run_is_refused_before_anything_is_written(smoke, tmp_path, 
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_steps(
     plain, tmp_path, monkeypatch, saves_alone
 ):
-    compile_step = parallel.compile_step
+    compiled = cpu.compiled
 
-    def compile_and_spoil(step, mesh):
-        compiled = compile_step(step, mesh)
+    def compile_and_spoil(*arguments, **options):
+        program = compiled(*arguments, **options)
 
         def spoilt(*arguments):
-            state, metrics = compiled(*arguments)
+            state, metrics = program(*arguments)
             loss = jnp.where(state.step == 4, jnp.nan, metrics.means["loss"])
             return state, metrics.replace(means=metrics.means | {"loss": loss})
 
         return spoilt
 
-    monkeypatch.setattr(parallel, "compile_step", compile_and_spoil)
+    monkeypatch.setattr(cpu, "compiled", compile_and_spoil)
     seldom = ["train.log_every=50", "train.eval_every=50", "checkpoint.every=1"]
     more = [f"--config.{setting}" for setting in seldom] if saves_alone else []
     with pytest.raises(
