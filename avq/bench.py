@@ -75,7 +75,7 @@ def bench(
     path = config.data.path or "photographs"
     data = construct(Data, config.data.to_dict() | {"path": path})
     degradation = construct(Degradation, config.data.to_dict())
-    images = ImageSet(open_splits(data).train)
+    images = ImageSet(open_splits(data).train, channels=data.channels)
     batches = train_batches(images, data, seed=task.seed, degradation=degradation)
     on_stage("compiling the training step")
     training = Training(task, mesh, batches[0])
@@ -115,6 +115,7 @@ def environment(config: Any, mesh: Mesh) -> Report:
         "python": platform.python_version(),
         "batch_size": config.data.batch_size,
         "image_size": config.data.image_size,
+        "channels": config.data.channels,
         "dtype": config.model.dtype,
     }
 

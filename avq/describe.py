@@ -35,9 +35,10 @@ def describe(config: ConfigDict) -> dict[str, Any]:
         InputError: when values of the config contradict each other.
     """
     size = config.data.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    channels = config.data.channels
+    image = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     model = config.model.to_dict()
-    vqvae = make_autoencoder(model)
+    vqvae = make_autoencoder(model, channels=channels)
     require_multiple(size, vqvae.stride())
     with input_errors("config"):
         variables, outputs = _trace(vqvae, image)
@@ -45,6 +46,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     total = _total(variables)
     report: dict[str, Any] = {
         "image_size": size,
+        "channels": channels,
         "vqvae": {
             "total": total,
             "params": total - statistics,

@@ -25,7 +25,8 @@ flags:
   --config=FILE[:VARIANT]  config: a file, or the name of one that comes with avq
   --config.KEY=VALUE       a value of the config; --config=FILE --help lists them
   --workdir=FOLDER         folder of the run; one that holds a run resumes it
-  --init-from=RUN          starts a new run from the weights of another one
+  --init-from=RUN|NAME     starts a new run from the weights of another one, of what avq export
+                           wrote, or of a model that comes with avq, such as photos
   --profile=STEPS          traces so many steps into FOLDER/profile
   --distributed[=HOST:PORT,PROCESSES,INDEX]
                            one of several processes of a run; srun, mpirun and Cloud TPU are

@@ -61,6 +61,11 @@ class TrainedModel:
     step: int
 
     @property
+    def data(self) -> Data:
+        """Settings of the images that it was trained on."""
+        return construct(Data, self.config["data"])
+
+    @property
     def degradation(self) -> Degradation:
         """What the model was trained to undo in its input."""
         return construct(Degradation, self.config["data"])
@@ -155,7 +160,7 @@ def _released(file: Path, about: Mapping[str, Any], step: int | None) -> Trained
     if step not in (None, about["step"]):
         raise InputError(f"{str(file.parent)!r} has no step {step}, but {about['step']} alone.")
     config = _valid({"model": about["model"], "data": about["data"]})
-    require_multiple(config["data"]["image_size"], make_autoencoder(config["model"]).stride())
+    require_multiple(config["data"]["image_size"], _module(config).stride())
     model, expected = _model(config, file.parent / CONFIG)
     leaves, structure = jax.tree_util.tree_flatten_with_path(expected)
     tensors = read_tensors(file, {_name(path): leaf for path, leaf in leaves})
@@ -210,12 +215,16 @@ def _valid(config: Mapping[str, Any]) -> dict[str, Any]:
 def _model(config: Mapping[str, Any], path: Path) -> tuple[VQVAE, Any]:
     """The module, and shapes and types of its variables."""
     with input_errors(str(path)):
-        model = make_autoencoder(config["model"])
+        model = _module(config)
         return model, jax.eval_shape(lambda: _init(model))
 
 
+def _module(config: Mapping[str, Any]) -> VQVAE:
+    return make_autoencoder(config["model"], channels=config["data"]["channels"])
+
+
 def _init(model: VQVAE) -> Mapping[str, Any]:
-    image = jnp.zeros((1, model.stride(), model.stride(), 3))
+    image = jnp.zeros((1, model.stride(), model.stride(), model.channels))
     variables: Mapping[str, Any] = model.init(jax.random.key(0), image)
     return variables
 

@@ -24,7 +24,7 @@ README, PICTURE = "README.md", "samples.png"
 OTHERS = (CODEC, *PROGRAMS)  # files that a folder may have
 FILES = {CONFIG, TENSORS, README, PICTURE, *OTHERS}
 SHOWN = 8  # images of a picture
-Pair = tuple[UInt8[np.ndarray, "_h _w 3"], UInt8[np.ndarray, "_h _w 3"]]
+Pair = tuple[UInt8[np.ndarray, "_h _w c"], UInt8[np.ndarray, "_h _w c"]]
 
 
 def require_released(folder: Path) -> None:

@@ -5,57 +5,78 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from avq.data.images import UnreadableImage, decode
+from avq.data.channels import MODES
+from avq.data.images import UnreadableImage, decode, pixels_of
+from avq.data.settings import Data
 from avq.errors import InputError
+from avq.pixels import as_channels
+
+USUAL = Data()
 
 
-def opened(image: Any) -> Any:
-    """Pixels of a file; anything else as it is.
+def opened(image: Any, data: Data = USUAL) -> Any:
+    """Pixels of a file or a PIL image; anything else as it is.
+
+    Args:
+        image: to open.
+        data: settings of the model's images, for `white_level` and `channels`.
 
     Raises:
         InputError: for a file that is no image.
     """
-    if not isinstance(image, str | Path):
+    if not isinstance(image, str | Path | Image.Image):
         return image
+    name = "the PIL image" if isinstance(image, Image.Image) else repr(str(image))
     try:
-        return decode(Path(image).read_bytes())
+        if isinstance(image, Image.Image):
+            return pixels_of(image, data.white_level, data.channels)
+        return decode(Path(image).read_bytes(), data.white_level, data.channels)
     except OSError as error:
-        raise InputError(f"{str(image)!r} cannot be read ({error.strerror}).") from error
+        raise InputError(f"{name} cannot be read ({error.strerror or error}).") from error
     except UnreadableImage as error:
-        raise InputError(f"{str(image)!r} is no image that can be read: {error}.") from error
+        raise InputError(f"{name} is no image that can be read: {error}.") from error
 
 
-def as_batch(images: Any) -> np.ndarray:
-    """Images as a batch `[b, h, w, 3]` of bytes or floats.
+def as_batch(images: Any, data: Data = USUAL) -> np.ndarray:
+    """Images as a batch `[b, h, w, channels]` of bytes or floats.
+
+    Two axes are a grey image. Three are one image `[h, w, c]` where the last is up to 4 long, else
+    grey images `[b, h, w]`. Other channels than the model's become those by the rule of
+    `avq.data.channels`.
+
+    Args:
+        images: to take.
+        data: as for `opened`.
 
     Raises:
         InputError: for another type or shape.
     """
-    batch = np.asarray(opened(images))
+    batch = given = np.asarray(opened(images, data))
+    if batch.ndim == 2 or (batch.ndim == 3 and batch.shape[2] > max(MODES)):
+        batch = batch[..., None]
     batch = batch[None] if batch.ndim == 3 else batch
     shape = batch.shape
-    wanted = "give [b, h, w, 3]."
-    if len(shape) == 4 and shape[3] != 3:
-        kinds = {1: "grey", 4: "RGBA"}
-        kind = "channels first" if shape[1] in (1, 3, 4) else kinds.get(shape[3], "no RGB images")
-        raise InputError(f"images are {shape}, {kind}; {wanted}")
-    if len(shape) != 4 or not all(shape[1:3]):
-        grey = ", grey" if len(shape) == 2 else ""
-        raise InputError(f"images are {shape}{grey}; {wanted}")
+    if len(shape) != 4 or shape[3] not in MODES or not all(shape[1:3]):
+        first = ", channels first" if len(shape) == 4 and shape[1] in MODES else ""
+        raise InputError(
+            f"images are {given.shape}{first}; give [b, h, w, c] of 1, 3 or 4 channels, or "
+            "[b, h, w] of grey ones."
+        )
     if batch.dtype != np.uint8 and not jnp.issubdtype(batch.dtype, jnp.floating):
         raise InputError(f"images are {batch.dtype}; give uint8, or floats in [-1, 1].")
-    return batch
+    return as_channels(batch, data.channels)
 
 
-def as_picture(image: Any) -> np.ndarray:
-    """One image as `[h, w, 3]`.
+def as_picture(image: Any, data: Data = USUAL) -> np.ndarray:
+    """One image as `[h, w, channels]`; arguments of `as_batch`.
 
     Raises:
         InputError: for another type or shape.
     """
-    batch = as_batch(image)
+    batch = as_batch(image, data)
     if len(batch) != 1:
-        raise InputError(f"{len(batch)} images given in place of one; give [h, w, 3].")
+        raise InputError(f"{len(batch)} images given in place of one; give [h, w, c].")
     picture: np.ndarray = batch[0]
     return picture

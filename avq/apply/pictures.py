@@ -7,9 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from avq.apply.inputs import USUAL
+from avq.data.channels import displayed, to_pil
 from avq.data.images import SUFFIXES, UnreadableImage
+from avq.data.settings import Data
 from avq.data.sources import Source, open_source
 from avq.data.sources.files import Folder
 from avq.errors import InputError
@@ -20,6 +22,10 @@ class Pictures:
     """Images of files, patterns such as `*.jpg`, and whatever training takes as data: folders,
     archives, shards. They are read as their turn comes.
 
+    Args:
+        paths: of the images.
+        data: settings of a model's images, for `white_level` and `channels`.
+
     Attributes:
         names: of the images, each with its folder below what was given.
 
@@ -27,10 +33,10 @@ class Pictures:
         InputError: for a path that is none of these, and where two images have one name.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], data: Data = USUAL) -> None:
         self._places: list[tuple[Source, int]] = []
         for path in paths:
-            for source in _sources(path):
+            for source in _sources(path, data):
                 self._places += [(source, index) for index in range(len(source))]
         self.names = [source.name(index) for source, index in self._places]
         require_distinct(self.names)
@@ -38,7 +44,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w c"]]:
         for (source, index), name in zip(self._places, self.names, strict=True):
             try:
                 yield source[index]
@@ -46,15 +52,15 @@ class Pictures:
                 raise InputError(f"{name!r} is no image that can be read: {error}.") from error
 
 
-def _sources(path: str) -> Iterator[Source]:
+def _sources(path: str, data: Data) -> Iterator[Source]:
     place = Path(path)
     if place.is_file() and place.suffix.lower() in SUFFIXES:
-        yield Folder(str(place.parent), [place.name], 0)
+        yield Folder(str(place.parent), [place.name], data.white_level, data.channels)
     elif not place.exists() and (found := sorted(glob.glob(path, recursive=True))):
         for each in found:
-            yield from _sources(each)
+            yield from _sources(each, data)
     else:
-        yield open_source(path)
+        yield open_source(path, data.white_level, data.channels)
 
 
 def require_distinct(names: Iterable[str]) -> None:
@@ -84,12 +90,12 @@ def as_png(name: str) -> str:
     return str(path.with_suffix(".png") if own else path.with_name(f"{path.name}.png"))
 
 
-def write_png(folder: Path, name: str, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+def write_png(folder: Path, name: str, pixels: UInt8[np.ndarray, "h w c"]) -> None:
     """Writes a picture below a folder, see `as_png`."""
     file = folder / as_png(name)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replaced(file) as new:
-        Image.fromarray(pixels).save(new, "png")
+        to_pil(pixels).save(new, "png")
 
 
 def require_folder(folder: Path) -> None:
@@ -105,7 +111,7 @@ def require_folder(folder: Path) -> None:
 
 
 def contact_sheet(
-    file: Path, pairs: Sequence[tuple[UInt8[np.ndarray, "_h _w 3"], UInt8[np.ndarray, "_h _w 3"]]]
+    file: Path, pairs: Sequence[tuple[UInt8[np.ndarray, "_h _w c"], UInt8[np.ndarray, "_h _w c"]]]
 ) -> None:
     """Writes a picture of images above others of their sizes, each pair a column."""
     cell = max((side for image, _ in pairs for side in image.shape[:2]), default=1)
@@ -113,6 +119,7 @@ def contact_sheet(
     for column, pair in enumerate(pairs):
         for row, image in enumerate(pair):
             height, width, _ = image.shape
-            sheet[row * cell : row * cell + height, column * cell : column * cell + width] = image
+            top, left = row * cell, column * cell
+            sheet[top : top + height, left : left + width] = displayed(image)
     with replaced(file) as new:
-        Image.fromarray(sheet).save(new, "png")
+        to_pil(sheet).save(new, "png")

@@ -43,9 +43,9 @@ def program(name):
 
 
 encode, decode = program("encoder.stablehlo"), program("decoder.stablehlo")
-images = np.zeros((2, {size}, {size}, 3), np.uint8)
+images = np.zeros((2, {size}, {size}, {channels}), np.uint8)
 codes = encode(images)  # int32 [b, h, w], finest level first
-images = np.asarray(decode(*codes))  # uint8 [b, {size}, {size}, 3]
+images = np.asarray(decode(*codes))  # uint8 [b, {size}, {size}, {channels}]
 ```
 """
 
@@ -69,7 +69,7 @@ def programs(trained: TrainedModel, size: int) -> dict[str, bytes]:
     if size % (stride := trained.model.stride()):
         raise InputError(f"{size} pixels are no multiple of the model's stride, {stride}.")
     (batch,) = export.symbolic_shape("b")
-    images = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
+    images = jax.ShapeDtypeStruct((batch, size, size, trained.model.channels), np.uint8)
     encoder = export.export(_encoder(trained), platforms=PLATFORMS)(images)
     codes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in encoder.out_avals]
     decoder = export.export(_decoder(trained), platforms=PLATFORMS)(*codes)
@@ -89,10 +89,11 @@ def programs(trained: TrainedModel, size: int) -> dict[str, bytes]:
     }
 
 
-def section(size: int) -> str:
+def section(size: int, channels: int) -> str:
     """Section of a model card that says how to read the programs."""
     return (
         LOADER.replace("{size}", str(size))
+        .replace("{channels}", str(channels))
         .replace("{jax}", jax.__version__)
         .replace("{platforms}", ", ".join(PLATFORMS))
     )
@@ -103,8 +104,9 @@ def differences(files: Mapping[str, bytes], trained: TrainedModel, size: int) ->
     difference of a pixel that is decoded from the same codes, for images of noise and gradients.
     """
     rng = np.random.default_rng(0)
-    slopes = rng.integers(0, 256, (CHECKED, 2, 2, 3)).astype(np.float32)
-    smooth = jax.image.resize(slopes, (CHECKED, size, size, 3), "linear")
+    channels = trained.model.channels
+    slopes = rng.integers(0, 256, (CHECKED, 2, 2, channels)).astype(np.float32)
+    smooth = jax.image.resize(slopes, (CHECKED, size, size, channels), "linear")
     noise = rng.normal(0, 20, smooth.shape)
     images = np.clip(np.asarray(smooth) + noise, 0, 255).astype(np.uint8)
     encode, decode = (_read(files[name]) for name in (ENCODER, DECODER))
@@ -121,7 +123,7 @@ def _parts(trained: TrainedModel) -> tuple[Any, Any]:
 
 
 def _encoder(trained: TrainedModel) -> Any:
-    """`uint8 [b, h, w, 3]` to grids of codes."""
+    """`uint8 [b, h, w, c]` to grids of codes."""
     model, variables = _parts(trained)
 
     def encode(image: jax.Array) -> Any:
@@ -132,7 +134,7 @@ def _encoder(trained: TrainedModel) -> Any:
 
 
 def _decoder(trained: TrainedModel) -> Any:
-    """Grids of codes to `uint8 [b, h, w, 3]`."""
+    """Grids of codes to `uint8 [b, h, w, c]`."""
     model, variables = _parts(trained)
 
     def decode(*codes: jax.Array) -> Any:

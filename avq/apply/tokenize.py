@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Int
 
-from avq import cpu, parallel, settings
+from avq import cpu, parallel
 from avq.apply.code_files import KIND, MOST_BYTES, CodeFile, write_codes
 from avq.apply.code_shards import CODES, FORMAT, SPLITS, Layout, read
 from avq.apply.npz import read_arrays
@@ -70,7 +70,7 @@ def tokenize(
         InputError: for a path that cannot be opened or has too many unreadable images, a target
             that holds something else or is being filled by another process, or a full disk.
     """
-    data = replace(settings.construct(Data, tokenizer.trained.config["data"]), path=path)
+    data = replace(tokenizer.trained.data, path=path)
     if max_rejected is not None:
         data = replace(data, max_rejected=max_rejected)
     splits = open_splits(data, older=tokenizer.trained.dataset.get("split_rule", OLDER) == OLDER)
@@ -120,7 +120,10 @@ def _fill(
     folder = ShardFolder(target, CODES, about)
     if description := folder.finished():
         return description
-    sets = {split: ImageSet(getattr(splits, split), data.max_rejected) for split in SPLITS}
+    sets = {
+        split: ImageSet(getattr(splits, split), data.max_rejected, data.channels)
+        for split in SPLITS
+    }
     notes = []
     with folder.filling():
         on_total(sum(map(len, sets.values())))

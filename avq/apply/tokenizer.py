@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from avq import cpu
-from avq.apply.inputs import as_batch, as_picture, opened
+from avq.apply.inputs import as_batch, as_picture
 from avq.apply.tiles import Tiling, reflected, tiling
 from avq.data.views import centre_square
 from avq.errors import InputError
@@ -85,9 +85,10 @@ class Tokenizer:
     def __repr__(self) -> str:
         sizes = " and ".join(f"{size:,}" for size in self.codebook_sizes)
         grids = " and ".join(f"{h}x{w}" for h, w in self.grids(self.image_size, self.image_size))
+        kind = "" if self.channels == 3 else f" of {self.channels} channels"
         return (
-            f"Tokenizer(step {self.trained.step}, {self.image_size} pixels to {grids} of {sizes} "
-            f"codes, {self.bits_per_pixel:.3g} bits a pixel)"
+            f"Tokenizer(step {self.trained.step}, {self.image_size} pixels{kind} to {grids} of "
+            f"{sizes} codes, {self.bits_per_pixel:.3g} bits a pixel)"
         )
 
     @property
@@ -95,6 +96,11 @@ class Tokenizer:
         """Side of the squares that the model was trained on, pixels."""
         size: int = self.trained.config["data"]["image_size"]
         return size
+
+    @property
+    def channels(self) -> int:
+        """Channels of its images: 1 for grey, 3 for RGB, 4 for RGB with alpha."""
+        return self.trained.model.channels
 
     @property
     def levels(self) -> int:
@@ -141,26 +147,28 @@ class Tokenizer:
         down, across = (-(-length // self.stride) * self.stride for length in (height, width))
         return tuple((down // cell, across // cell) for cell in self.cells)
 
-    def transform(self, image: Any) -> UInt8[np.ndarray, "s s 3"]:
+    def transform(self, image: Any) -> UInt8[np.ndarray, "s s c"]:
         """The square of an image that evaluation measures: its centre, at `image_size`.
 
         Args:
-            image: `[h, w, 3]` in 0..255, a PIL image or a file.
+            image: bytes, as `encode` takes them.
         """
-        return centre_square(np.asarray(opened(image)), self.image_size)
+        return centre_square(as_picture(image, self.trained.data), self.image_size)
 
     def encode(self, images: Any) -> tuple[Int[np.ndarray, "b _h _w"], ...]:
         """Codes of images, finest level first, of the levels that decoding reads.
 
         Args:
-            images: `[b, h, w, 3]`, 0..255 as uint8 or [-1, 1] as floats. One `[h, w, 3]`, a PIL
-                image or a file is a batch of one. Floats that are all in [0, 1] are taken as they
-                are, with a warning, once.
+            images: `[b, h, w, c]`, 0..255 as uint8 or [-1, 1] as floats, or `[b, h, w]` of grey
+                ones. One `[h, w, c]` or `[h, w]`, a PIL image or a file is a batch of one. Where
+                their channels are not the model's, grey is repeated, colours become their luma
+                (ITU-R BT.601), transparent parts show white, and what has no alpha is opaque.
+                Floats that are all in [0, 1] are taken as they are, with a warning, once.
 
         Raises:
             InputError: for another type, shape or range, and for a file that is no image.
         """
-        batch = as_batch(images)
+        batch = as_batch(images, self.trained.data)
         if not len(batch):
             shapes = ((0, *grid) for grid in self.grids(*batch.shape[1:3]))
             return tuple(np.zeros(shape, np.int32) for shape in shapes)
@@ -181,7 +189,7 @@ class Tokenizer:
 
         def squares() -> Iterator[np.ndarray]:
             for image in images:
-                pixels = self._floats(as_picture(image))
+                pixels = self._floats(as_picture(image, self.trained.data))
                 size = pixels.shape[:2]
                 begun.append((self._tiling(*size), size))
                 whole = reflected(pixels, *begun[-1][0].shape)
@@ -196,7 +204,7 @@ class Tokenizer:
 
     def decode(
         self, codes: Sequence[Any], size: Size | None = None
-    ) -> UInt8[np.ndarray, "b h w 3"]:
+    ) -> UInt8[np.ndarray, "b h w c"]:
         """Images, 0..255, from the codes of `encode`: grids `[b, h, w]`, finest level first.
 
         Args:
@@ -210,23 +218,23 @@ class Tokenizer:
         grids = self._valid(codes, ndim=3)
         if not len(grids[0]):
             height, width = size or (side * self.cells[0] for side in grids[0].shape[1:])
-            return np.zeros((0, height, width, 3), np.uint8)
+            return np.zeros((0, height, width, self.channels), np.uint8)
         each = zip(zip(*grids, strict=True), itertools.repeat(size))
         return np.stack(list(self._decoded(each)))
 
     def decode_each(
         self, codes: Iterable[Sequence[Any]], sizes: Iterable[Size]
-    ) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+    ) -> Iterator[UInt8[np.ndarray, "_h _w c"]]:
         """Images of such sizes from codes of `encode_each`, one after another."""
         each = zip(codes, sizes, strict=True)
         return self._decoded((self._valid(grids, 2), size) for grids, size in each)
 
-    def reconstruct(self, images: Any) -> UInt8[np.ndarray, "b h w 3"]:
+    def reconstruct(self, images: Any) -> UInt8[np.ndarray, "b h w c"]:
         """`decode(encode(images))`, of the size of the images."""
-        batch = as_batch(images)
+        batch = as_batch(images, self.trained.data)
         return self.decode(self.encode(batch), batch.shape[1:3])
 
-    def reconstruct_each(self, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+    def reconstruct_each(self, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w c"]]:
         """`reconstruct` of images of any sizes, one after another."""
         return self._decoded(self.encode_sized(images))
 
@@ -251,7 +259,7 @@ class Tokenizer:
 
     def _decoded(
         self, each: Iterable[tuple[Sequence[Any], Size | None]]
-    ) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+    ) -> Iterator[UInt8[np.ndarray, "_h _w c"]]:
         """Images of codes and sizes."""
         begun: deque[tuple[Tiling, Size]] = deque()
 
@@ -302,7 +310,7 @@ class Tokenizer:
                 result = jax.tree.map(np.asarray, function(self._variables, batch))
                 yield from (jax.tree.map(lambda a, i=i: a[i], result) for i in range(len(some)))
 
-    def _floats(self, pixels: np.ndarray) -> Float[np.ndarray, "h w 3"]:
+    def _floats(self, pixels: np.ndarray) -> Float[np.ndarray, "h w c"]:
         """Pixels in [-1, 1], float32."""
         if pixels.dtype == np.uint8:
             return to_float(pixels)

@@ -2,9 +2,7 @@
 
 from avq.apply.tokenizer import Tokenizer
 from avq.data.dataset import ImageSet, open_dataset
-from avq.data.settings import Data
 from avq.errors import InputError
-from avq.settings import construct
 
 
 def training_images(tokenizer: Tokenizer, reason: str) -> ImageSet:
@@ -17,8 +15,7 @@ def training_images(tokenizer: Tokenizer, reason: str) -> ImageSet:
     Raises:
         InputError: when they cannot be opened, or have changed since training.
     """
-    data = construct(Data, tokenizer.trained.config["data"])
     try:
-        return open_dataset(data, tokenizer.trained.dataset).train
+        return open_dataset(tokenizer.trained.data, tokenizer.trained.dataset).train
     except InputError as error:
         raise InputError(f"{reason}: {error}") from error

@@ -41,6 +41,7 @@ RunArgument = Annotated[
         "avq, such as photos.",
     ),
 ]
+ChannelsOption = Annotated[int, typer.Option(help="As --config.data.channels takes it: 1, 3 or 4.")]
 StepOption = Annotated[
     int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
 ]
@@ -106,6 +107,15 @@ def require_png(file: Path) -> None:
     if file.suffix.lower() != ".png":
         raise InputError(f"{file} is no .png file. Give one.")
     require_writable(file)
+
+
+def require_channels(channels: int) -> None:
+    """Refuses a number of channels that images cannot have."""
+    from avq.data.settings import Data
+    from avq.settings import settings_of
+
+    if problem := settings_of(Data)["channels"].error(channels):
+        raise InputError(f"--channels={channels} {problem}.")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import progress, require_writable, verb
+from avq.cli.app import ChannelsOption, progress, require_channels, require_writable, verb
 
 
 @verb(
@@ -24,6 +24,7 @@ def data(
     white_level: Annotated[
         int, typer.Option(min=0, help="As --config.data.white_level takes it.")
     ] = 0,
+    channels: ChannelsOption = 3,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
@@ -37,7 +38,14 @@ def data(
     from avq.json_files import replaced, write_json
 
     require_writable(json_file, sheet)
-    images = Data(path=path, image_size=size, random_split=random_split, white_level=white_level)
+    require_channels(channels)
+    images = Data(
+        path=path,
+        image_size=size,
+        random_split=random_split,
+        white_level=white_level,
+        channels=channels,
+    )
     with progress() as (on_total, on_images):
         results = survey(images, on_total, on_images)
     print(results.as_text())

@@ -87,7 +87,8 @@ def evaluate(
     cpu.keep_memory()
     names = [str(path) for path in (run, *(compare or ()), *(more_runs or ()))]
     runs = [load_model(name, step) for name in names]
-    require_same_data(names, [each.dataset for each in runs], own=not data)
+    datasets = [{**each.dataset, "channels": each.model.channels} for each in runs]
+    require_same_data(names, datasets, own=not data)
     trained = runs[0]
     images, summary = open_test_images(trained, data, split)
     fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None

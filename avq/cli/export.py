@@ -78,7 +78,10 @@ def export(
     coder = codec_of(folder, tokenizer) if codec else _codec(folder, tokenizer)
     others, sections = _others(tokenizer, coder, (size or tokenizer.image_size) if stablehlo else 0)
     text, figures = _card(run, tokenizer, eval_file, PICTURE if images else "", sections)
-    shown = shown_pairs(tokenizer, itertools.islice(Pictures(images), SHOWN)) if images else None
+    shown = None
+    if images:
+        pictures = Pictures(images, tokenizer.trained.data)
+        shown = shown_pairs(tokenizer, itertools.islice(pictures, SHOWN))
     write_folder(tokenizer.trained, out, text, shown, others)
     about = f"card {figures} figures, {'with' if coder else 'without'} codec"
     print(f"{out}: model {tokenizer.digest} of step {tokenizer.trained.step:,}, {about}")
@@ -118,7 +121,7 @@ def _others(
         wrong, largest = differences(files, tokenizer.trained, size)
         print(f"programs: {wrong} codes, and {largest} of 255 at most in a pixel, off the model's")
         others |= files
-        sections.append(section(size))
+        sections.append(section(size, tokenizer.channels))
     return others, sections
 
 

@@ -29,11 +29,12 @@ def opened(
     from avq.apply.tokenizer import load
 
     cpu.keep_memory()
-    return load(run, step, batch_size=batch_size), Pictures(images)
+    tokenizer = load(run, step, batch_size=batch_size)
+    return tokenizer, Pictures(images, tokenizer.trained.data)
 
 
 def write_each(out: Path, names: Sequence[str], pictures: Iterable[Any]) -> None:
-    """Writes pictures, uint8 `[h, w, 3]`, as they are made, and says how many."""
+    """Writes pictures, uint8 `[h, w, c]`, as they are made, and says how many."""
     from avq.apply.pictures import require_folder, write_png
 
     require_folder(out)

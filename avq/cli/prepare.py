@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from avq.cli.app import print_left_out, progress, resumable, verb
+from avq.cli.app import (
+    ChannelsOption,
+    print_left_out,
+    progress,
+    require_channels,
+    resumable,
+    verb,
+)
 
 
 @verb(
@@ -33,6 +40,7 @@ def prepare(
     white_level: Annotated[
         int, typer.Option(min=0, help="As --config.data.white_level takes it.")
     ] = 0,
+    channels: ChannelsOption = 3,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
     ] = None,
@@ -43,6 +51,7 @@ def prepare(
     """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
     from avq.data.prepare import prepare
 
+    require_channels(channels)
     with resumable(), progress() as (on_total, on_images):
         about = prepare(
             source,
@@ -52,6 +61,7 @@ def prepare(
             seed=seed,
             random_split=random_split,
             white_level=white_level,
+            channels=channels,
             workers=workers or os.cpu_count() or 1,
             max_rejected=max_rejected,
             on_total=on_total,

@@ -108,7 +108,8 @@ def anomaly(
         raise InputError(f"--map: {shown!r} is not one of {', '.join(Maps._fields)}.")
     require_writable(json_file)
     tokenizer, pictures = opened(run, images, step, batch_size)
-    anomalies = Anomalies(tokenizer, Pictures(usual) if usual else usual_images(tokenizer))
+    known = Pictures(usual, tokenizer.trained.data) if usual else usual_images(tokenizer)
+    anomalies = Anomalies(tokenizer, known)
     require_folder(out)
     scores = {}
     with progress() as (on_total, on_images):
@@ -144,7 +145,8 @@ def inpaint(
     from avq.apply.tokenizer import load
 
     require_png(out)
-    pixels, hole = inputs.opened(image), inputs.opened(mask).mean(-1) > 127
     cpu.keep_memory()
-    write_png(out.parent, out.name, inpaint(load(run, step), pixels, hole))
+    tokenizer = load(run, step)
+    pixels, hole = inputs.opened(image, tokenizer.trained.data), inputs.opened(mask).mean(-1) > 127
+    write_png(out.parent, out.name, inpaint(tokenizer, pixels, hole))
     print(f"{out}: {hole.sum():,} of {hole.size:,} pixels filled")

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from avq.data.channels import MODES, from_pil, to_pil
 from avq.data.images import UnreadableImage
 from avq.data.names import from_text, to_text
 from avq.data.settings import Data
 from avq.data.sources import Source
 from avq.data.sources.base import name_hashes, used_range
-from avq.data.sources.prepared import AGAIN, DESCRIPTION, prepared
+from avq.data.sources.prepared import AGAIN, DESCRIPTION, mode_of, prepared
 from avq.data.split import OLDER, open_splits
 from avq.data.views import SquareView
 from avq.errors import InputError
@@ -34,24 +35,27 @@ class ImageSet:
     Attributes:
         source: the images.
         max_rejected: the share that may be unreadable.
+        channels: that images have here, 1, 3 or 4, see `avq.data.channels`.
         rejected: reason by name of the unreadable images so far.
     """
 
-    def __init__(self, source: Source, max_rejected: float = 0.01) -> None:
+    def __init__(self, source: Source, max_rejected: float = 0.01, channels: int = 3) -> None:
         self.source = source
-        self.max_rejected = max_rejected
+        self.max_rejected, self.channels = max_rejected, channels
         self.rejected: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w c"] | None:
         """Reads an image; None when it is unreadable."""
         try:
-            return self.source[index]
+            image = self.source[index]
         except UnreadableImage as error:
             self._reject(self.source.name(index), str(error))
             return None
+        same = image.shape[-1] == self.channels  # not of a source that knows RGB alone
+        return image if same else from_pil(to_pil(image), self.channels)
 
     def _reject(self, name: str, reason: str) -> None:
         if name in self.rejected:
@@ -60,7 +64,7 @@ class ImageSet:
         log.warning("skipped unreadable image %s (%s); %d so far", name, reason, len(self.rejected))
         require_few(self.rejected, len(self), self.max_rejected)
 
-    def nearest(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def nearest(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Reads an image, or the next readable one, from the end on to the first.
 
         Raises:
@@ -75,7 +79,7 @@ class ImageSet:
             "Check data.path."
         )
 
-    def square(self, index: int, size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "s s 3"]:
+    def square(self, index: int, size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "s s c"]:
         """Reads `nearest` as a square, for statistics and samples: an augmented one where the
         source asks for it, else the centre.
         """
@@ -199,7 +203,9 @@ def open_dataset(data: Data, known: Mapping[str, Any] | None = None) -> Dataset:
     splits = open_splits(data, older=before is not None and before.split_rule == OLDER)
     if splits.unused:
         log.warning("data.path: not used: %s", in_words(splits.unused))
-    train, test = (ImageSet(part, data.max_rejected) for part in (splits.train, splits.test))
+    train, test = (
+        ImageSet(part, data.max_rejected, data.channels) for part in (splits.train, splits.test)
+    )
     about: dict[str, Any] = {
         "counts": {"train": len(train), "test": len(test)},
         "split_rule": splits.rule,
@@ -279,13 +285,15 @@ def in_words(counts: Mapping[str, int]) -> str:
 
 def known_statistics(data: Data) -> tuple[float, float] | None:
     """Mean and variance of all training pixels as `avq prepare` has counted them; None where the
-    images are no prepared ones of this size.
+    images are no prepared ones of this size and these channels.
 
     Raises:
         InputError: for a prepared folder whose description is damaged.
     """
     description = prepared(data.path)
     if description is None or description.get("size") != data.image_size:
+        return None
+    if mode_of(description) != MODES[data.channels]:
         return None
     values: list[Any] = [description.get(name) for name in ("pixel_mean", "pixel_variance")]
     if not all(isinstance(value, float) and math.isfinite(value) for value in values):

@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float64, UInt8, UInt64
 from PIL import Image
 
+from avq.data.channels import to_pil
+
 SIDE, KEPT = 32, 8
 # Hashes that differ in at most three bits agree in at least one of their four 16-bit parts.
 MAX_BITS, PARTS = 3, 4
@@ -18,14 +20,14 @@ def _cosines() -> Float64[np.ndarray, "KEPT SIDE"]:
 COSINES = _cosines()
 
 
-def perceptual_hash(image: UInt8[np.ndarray, "h w 3"]) -> int:
+def perceptual_hash(image: UInt8[np.ndarray, "h w c"]) -> int:
     """Hashes an image to 64 bits that change little when it is resized, compressed or slightly
     brightened: which of the 8x8 lowest frequencies of its grey 32x32 thumbnail are above their
     median.
 
     Reference: Zauner (2010), "Implementation and benchmarking of perceptual image hash functions".
     """
-    small = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    small = to_pil(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     frequencies = COSINES @ np.asarray(small, np.float64) @ COSINES.T
     bits = (frequencies > np.median(frequencies)).ravel()
     return int(np.packbits(bits).view(">u8")[0])

@@ -1,4 +1,4 @@
-"""Decodes image files to RGB, and encodes records."""
+"""Decodes image files, and encodes records."""
 
 import io
 import sys
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+
+from avq.data.channels import from_pil, to_pil
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # Only these are decoded: other formats of Pillow start programs or follow paths.
@@ -39,16 +41,19 @@ class UnreadableImage(Exception):
     """Raised for bytes that cannot be decoded to an image; the message is the reason."""
 
 
-def decode(data: bytes, white_level: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes an image file to RGB, turned upright by its EXIF orientation.
+def decode(
+    data: bytes, white_level: int = 0, channels: int = 3
+) -> UInt8[np.ndarray, "h w {channels}"]:
+    """Decodes an image file, turned upright by its EXIF orientation.
 
-    More than eight bits a channel become eight, transparent parts white; an animation gives its
-    first picture. Colour profiles are not applied.
+    More than eight bits a channel become eight; an animation gives its first picture. Colour
+    profiles are not applied.
 
     Args:
         data: the file.
         white_level: value that becomes 255 in images of more than eight bits a channel; 0 takes the
             largest of the file's type, 65,535 (4,095 for 12 bits).
+        channels: of the result, 1, 3 or 4, see `avq.data.channels`.
 
     Raises:
         UnreadableImage: when the bytes are empty, damaged, no image of a format in `FORMATS`, of
@@ -60,7 +65,21 @@ def decode(data: bytes, white_level: int = 0) -> UInt8[np.ndarray, "h w 3"]:
             image = _to_eight_bits(
                 image, _wide_values(data, image, raw_mode), raw_mode, white_level
             )
-        return np.asarray(_to_rgb(image))
+        return _pixels(image, channels)
+
+
+def pixels_of(
+    image: Image.Image, white_level: int = 0, channels: int = 3
+) -> UInt8[np.ndarray, "h w {channels}"]:
+    """Pixels of a Pillow image; arguments of `decode`.
+
+    Raises:
+        UnreadableImage: for floating-point pixels, and for more than 16 bits.
+    """
+    if _is_wide(image.mode, ""):
+        values = np.asarray(image).astype(np.int32)[..., None]
+        image = _to_eight_bits(image, values, image.mode, white_level)
+    return _pixels(image, channels)
 
 
 def used_range(data: bytes) -> float | None:
@@ -79,11 +98,18 @@ def used_range(data: bytes) -> float | None:
         return float(colours.max()) / _white(raw_mode)
 
 
-def encode(image: UInt8[np.ndarray, "h w 3"], name: str) -> bytes:
-    """Encodes an image as an uncompressed, lossless file (PPM) with its name in a comment."""
-    h, w, _ = image.shape
-    comment = name.encode("unicode_escape")
-    return b"P6\n# %b\n%d %d\n255\n" % (comment, w, h) + image.tobytes()
+def encode(image: UInt8[np.ndarray, "h w c"], name: str) -> bytes:
+    """Encodes an image as an uncompressed, lossless file with its name in a comment: PGM, PPM, or
+    PNG where it has alpha.
+    """
+    (h, w, channels), comment = image.shape, name.encode("unicode_escape")
+    if channels == 4:
+        file, about = io.BytesIO(), PngImagePlugin.PngInfo()
+        about.add_text("Comment", comment)
+        to_pil(image).save(file, "png", compress_level=0, pnginfo=about)
+        return file.getvalue()
+    kind = b"P5" if channels == 1 else b"P6"
+    return b"%b\n# %b\n%d %d\n255\n" % (kind, comment, w, h) + image.tobytes()
 
 
 @contextmanager
@@ -169,18 +195,17 @@ def _to_eight_bits(
         raise UnreadableImage("pixels of more than 16 bits. Set data.white_level")
     white = white_level or _white(raw_mode)
     narrow = np.round(np.clip(values, 0, white) * np.float32(255 / white)).astype(np.uint8)
-    if "transparency" in image.info:
-        narrow[np.all(values == image.info["transparency"], axis=-1)] = 255
     if image.mode == "RGBA":
         narrow[..., 3] = np.round(values[..., 3] / 257)
     mode = "L" if image.mode.startswith("I") else image.mode
-    return Image.frombytes(mode, image.size, narrow.tobytes())
+    result = Image.frombytes(mode, image.size, narrow.tobytes())
+    if "transparency" in image.info:
+        hidden = np.all(values == image.info["transparency"], axis=-1)
+        result.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+    return result
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _pixels(image: Image.Image, channels: int) -> UInt8[np.ndarray, "h w {channels}"]:
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return from_pil(image, channels)

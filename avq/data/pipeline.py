@@ -19,8 +19,8 @@ from avq.data.dataset import ImageSet
 from avq.data.settings import Data
 from avq.data.views import CLEAN, Degradation, SquareView, TrainingView, centre_square
 
-Batch = dict[str, UInt8[np.ndarray, "b s s 3"]]
-Row = dict[str, UInt8[np.ndarray, "s s 3"]]
+Batch = dict[str, UInt8[np.ndarray, "b s s c"]]
+Row = dict[str, UInt8[np.ndarray, "s s c"]]
 T = TypeVar("T")
 THREADS = 2
 BATCHES_AHEAD = 4
@@ -127,7 +127,7 @@ def eval_batches(
         rows: of the images; None for all.
     """
     rows = range(len(images)) if rows is None else rows
-    blank = np.zeros((image_size, image_size, 3), np.uint8)
+    blank = np.zeros((image_size, image_size, images.channels), np.uint8)
 
     def masked_row(index: int) -> tuple[Row, np.bool_]:
         image = images[rows[index]] if index < len(rows) else None

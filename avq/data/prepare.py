@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from avq.data.channels import MODES
 from avq.data.dataset import require_few
 from avq.data.duplicates import near_duplicates
 from avq.data.names import to_text
@@ -32,6 +33,7 @@ def prepare(
     seed: int = 1967,
     random_split: bool = False,
     white_level: int = 0,
+    channels: int = 3,
     workers: int = 1,
     max_rejected: float = 0.01,
     on_total: Callable[[int], object] = lambda total: None,
@@ -47,6 +49,7 @@ def prepare(
         seed: of that split.
         random_split: whether to draw a split whatever the names of folders.
         white_level: value that is white in images of more than eight bits a channel.
+        channels: of the squares, see `avq.data.channels`.
         workers: processes that decode and resize.
         max_rejected: share of unreadable images above which to stop.
         on_total: called with the number of images before the first is read.
@@ -56,7 +59,7 @@ def prepare(
         InputError: for a source that cannot be opened or has too many unreadable images, a folder
             that holds something else or is being filled by another process, or a full disk.
     """
-    source = open_source(path, white_level)
+    source = open_source(path, white_level, channels)
     parts = split_rows(source, split, seed, random=random_split)
     if not len(parts.rows["train"]):
         raise InputError(f"{path!r} has no images to train on ({parts.rule}). Give others.")
@@ -66,12 +69,13 @@ def prepare(
         "split": split,
         "split_rule": parts.rule,
         "white_level": white_level,
+        "mode": MODES[channels],
         "source": fingerprint(source),
     }
-    folder = ShardFolder(target, DESCRIPTION, settings)
+    folder = ShardFolder(target, DESCRIPTION, settings, older={"mode": MODES[3]})
     if description := folder.finished():
         return description
-    per_shard = max(1, min(IMAGES_PER_SHARD, BYTES_PER_SHARD // (3 * size * size)))
+    per_shard = max(1, min(IMAGES_PER_SHARD, BYTES_PER_SHARD // (channels * size * size)))
     with folder.filling():
         on_total(len(source))
         rejected: dict[str, str] = {}
@@ -80,7 +84,7 @@ def prepare(
             for shard in shards_of(parts.rows, per_shard):
                 note = folder.note(shard, source)
                 if note is None:
-                    note = _write(folder, shard, read(shard.rows.tolist()), on_images)
+                    note = _write(folder, shard, read(shard.rows.tolist()), channels, on_images)
                     folder.keep(shard, note)
                 else:
                     on_images(len(shard.rows))
@@ -97,13 +101,14 @@ def _write(
     folder: ShardFolder,
     shard: Shard,
     results: Iterable[Result],
+    channels: int,
     on_images: Callable[[int], object],
 ) -> JSON:
     """Writes a shard and returns its note: names, hashes and sums of its images, and those
     rejected.
     """
     names, hashes, rejected = [], [], []
-    sums = np.zeros((2, 3), np.int64)
+    sums = np.zeros((2, channels), np.int64)
     with folder.writer(shard) as write:
         for result in results:
             on_images(1)

@@ -37,7 +37,7 @@ class Record:
 
     name: str
     content: bytes
-    sums: Int64[np.ndarray, "2 3"]
+    sums: Int64[np.ndarray, "2 c"]
     bits: int
 
 
@@ -95,7 +95,7 @@ class _Reader:
             square = centre_square(self.source[row], self.size)
         except UnreadableImage as error:
             return Rejected(name, str(error))
-        pixels = square.reshape(-1, 3).astype(np.int64)
+        pixels = square.reshape(-1, square.shape[-1]).astype(np.int64)
         sums = np.stack([pixels.sum(0), (pixels**2).sum(0)])
         return Record(name, encode(square, name), sums, perceptual_hash(square))
 

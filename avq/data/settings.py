@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from avq.data.channels import MODES
 from avq.settings import MAX_INT32, MAX_UINT32, setting
 
 
@@ -18,6 +19,9 @@ class Data:
     )
     image_size: int = setting(
         256, "side of the squares, pixels; 11 is SSIM's window", low=11, high=2**14
+    )
+    channels: int = setting(
+        3, "channels of the images: 1 for grey, 3 for RGB, 4 for RGB with alpha", choices=MODES
     )
     batch_size: int = setting(10, "images in a batch, over all devices", low=1, high=2**20)
     split: float = setting(

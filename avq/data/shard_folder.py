@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,10 +74,17 @@ class ShardFolder:
         target: the folder; created by `filling`.
         description: name of the file that describes it, written last.
         settings: what decides its content, as JSON; the description holds them, too.
+        older: values in effect in folders that are older than the setting, by name.
     """
 
-    def __init__(self, target: Path, description: str, settings: JSON) -> None:
-        self._target, self._settings = target, settings
+    def __init__(
+        self,
+        target: Path,
+        description: str,
+        settings: JSON,
+        older: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._target, self._settings, self._older = target, settings, older
         self._notes, self._description = target / UNFINISHED, target / description
 
     def finished(self) -> JSON | None:
@@ -92,6 +100,7 @@ class ShardFolder:
             raise InputError(f"{str(self._target)!r} is not an empty folder. Give another.")
         if before is not None:
             settings = self._settings
+            before = {**self._older, **before}
             changed = [key for key in settings if before.get(key) != settings[key]]
             if changed:
                 raise InputError(

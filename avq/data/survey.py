@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from avq.data.channels import displayed
 from avq.data.dataset import dark_images, evenly, in_words
 from avq.data.images import UnreadableImage
 from avq.data.settings import Data
@@ -18,7 +19,7 @@ from avq.data.views import centre_square
 TILE, SHEET_COLUMNS, SHEET_ROWS = 96, 10, 6
 AHEAD = 64  # images that the threads read at a time
 Sides = dict[str, dict[str, int | float]]
-Square = UInt8[np.ndarray, "s s 3"]
+Square = UInt8[np.ndarray, "s s c"]
 
 
 @dataclass
@@ -110,7 +111,7 @@ def survey(
                 pixels = image.square / 127.5 - 1
                 moments += pixels.mean(), (pixels**2).mean()
             if row in kept:
-                tiles.append(centre_square(image.square, TILE))
+                tiles.append(displayed(centre_square(image.square, TILE)))
     warnings = (dark_images(source, data.white_level) for source in sources.values())
     mean, square_mean = moments / max(1, counts["train"])
     variance = float(square_mean - mean**2)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from avq.data.channels import from_pil, to_pil
 from avq.settings import setting
 
 MAX_ZOOM = 4  # largest side of a random square, in units of the side it is resized to
@@ -32,8 +33,8 @@ class SquareView:
     min_crop: float = 1.0
 
     def __call__(
-        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
-    ) -> UInt8[np.ndarray, "s s 3"]:
+        self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "s s c"]:
         if self.augment:
             return random_colours(random_square(image, self.size, rng), rng)
         if self.min_crop < 1:
@@ -72,8 +73,8 @@ class Degradation:
         return ", ".join(shrunk + noisy) or "none"
 
     def __call__(
-        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
-    ) -> UInt8[np.ndarray, "h w 3"]:
+        self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "h w c"]:
         """Degrades an image whose sides `downscale` divides."""
         if not self:
             return image
@@ -82,8 +83,8 @@ class Degradation:
         return rescaled(with_noise(small, self.noise, rng), height, width)
 
     def row(
-        self, square: UInt8[np.ndarray, "s s 3"], rng: np.random.Generator
-    ) -> dict[str, UInt8[np.ndarray, "s s 3"]]:
+        self, square: UInt8[np.ndarray, "s s c"], rng: np.random.Generator
+    ) -> dict[str, UInt8[np.ndarray, "s s c"]]:
         """Row of a batch: 'image', the model's input, and where degraded 'target', the square."""
         return {"image": self(square, rng), "target": square} if self else {"image": square}
 
@@ -106,8 +107,8 @@ class TrainingView:
     degradation: Degradation = CLEAN
 
     def __call__(
-        self, image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
-    ) -> dict[str, UInt8[np.ndarray, "s s 3"]]:
+        self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator
+    ) -> dict[str, UInt8[np.ndarray, "s s c"]]:
         square = self.square(image, rng)
         if self.flip:
             square = random_flip(square, rng)
@@ -115,8 +116,8 @@ class TrainingView:
 
 
 def centre_square(
-    image: UInt8[np.ndarray, "h w 3"], size: int
-) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    image: UInt8[np.ndarray, "h w c"], size: int
+) -> UInt8[np.ndarray, "{size} {size} c"]:
     """Crops the largest centred square and resizes it to `size` pixels a side."""
     h, w, _ = image.shape
     side = min(h, w)
@@ -124,8 +125,8 @@ def centre_square(
 
 
 def random_square(
-    image: UInt8[np.ndarray, "h w 3"], size: int, rng: np.random.Generator
-) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    image: UInt8[np.ndarray, "h w c"], size: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "{size} {size} c"]:
     """Crops a square at a random place and scale, and resizes it to `size` pixels a side.
 
     The scale, in image pixels a pixel, is log-uniform from 1 to 4, or to what the image allows.
@@ -140,8 +141,8 @@ def random_square(
 
 
 def random_crop(
-    image: UInt8[np.ndarray, "h w 3"], size: int, rng: np.random.Generator, smallest: float
-) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    image: UInt8[np.ndarray, "h w c"], size: int, rng: np.random.Generator, smallest: float
+) -> UInt8[np.ndarray, "{size} {size} c"]:
     """Crops a square at a random place, and resizes it to `size` pixels a side.
 
     Its side is a random share, uniform from `smallest` to 1, of the shorter side.
@@ -153,61 +154,64 @@ def random_crop(
 
 
 def random_colours(
-    image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Changes the colours of half of the images: permutes the channels and dims two of them by
-    factors of 0.5 to 1; half of the changed ones become negatives.
+    image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w c"]:
+    """Changes the colours of half of the images: permutes red, green and blue and dims two of them
+    by factors of 0.5 to 1; half of the changed ones become negatives, of grey ones all that is
+    done. Alpha stays as it is.
 
     For sets of so few photographs that their own colours are few.
     """
     if rng.integers(2):
         return image
-    gains = rng.permutation(np.append(rng.uniform(0.5, 1.0, 2), 1.0))
-    dimmed: UInt8[np.ndarray, "h w 3"]
-    dimmed = np.round(image[:, :, rng.permutation(3)] * gains).astype(np.uint8)
-    return np.subtract(255, dimmed, dtype=np.uint8) if rng.integers(2) else dimmed
+    colours, alpha = image[..., :3], image[..., 3:]
+    n = colours.shape[-1]
+    gains = rng.permutation(np.append(rng.uniform(0.5, 1.0, n - 1), 1.0))
+    changed = np.round(colours[..., rng.permutation(n)] * gains).astype(np.uint8)
+    if rng.integers(2):
+        changed = np.subtract(255, changed, dtype=np.uint8)
+    return np.concatenate([changed, alpha], axis=-1)
 
 
 def random_flip(
-    image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
-) -> UInt8[np.ndarray, "h w 3"]:
+    image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w c"]:
     """Mirrors half of the images, left to right."""
     if not rng.integers(2):
         return image
     mirrored = np.empty_like(image)
-    for channel in range(3):  # several times as fast as to copy the reversed view at once
+    for channel in range(image.shape[-1]):  # far faster than to copy the reversed view at once
         mirrored[:, :, channel] = image[:, ::-1, channel]
     return mirrored
 
 
 def with_noise(
-    image: UInt8[np.ndarray, "h w 3"], sigma: float, rng: np.random.Generator
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Adds Gaussian noise of `sigma` levels to each value; the sum is rounded, and clipped to what
-    a picture holds.
+    image: UInt8[np.ndarray, "h w c"], sigma: float, rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w c"]:
+    """Adds Gaussian noise of `sigma` levels to each value but those of alpha; the sum is rounded,
+    and clipped to what a picture holds.
     """
-    values = image + np.float32(sigma) * rng.standard_normal(image.shape, np.float32)
-    noisy: UInt8[np.ndarray, "h w 3"] = np.round(values).clip(0, 255).astype(np.uint8)
-    return noisy
+    colours, alpha = image[..., :3], image[..., 3:]
+    values = colours + np.float32(sigma) * rng.standard_normal(colours.shape, np.float32)
+    noisy = np.round(values).clip(0, 255).astype(np.uint8)
+    return np.concatenate([noisy, alpha], axis=-1)
 
 
 def rescaled(
-    image: UInt8[np.ndarray, "h w 3"], height: int, width: int
-) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """Resizes an image by Pillow's bicubic filter, which averages where it shrinks."""
-    resized: UInt8[np.ndarray, "{height} {width} 3"] = np.asarray(
-        Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
-    )
-    return resized
+    image: UInt8[np.ndarray, "h w c"], height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width} c"]:
+    """Resizes an image by Pillow's bicubic filter, which averages where it shrinks, and weighs
+    colours by their alpha.
+    """
+    resized = to_pil(image).resize((width, height), Image.Resampling.BICUBIC)
+    return from_pil(resized, image.shape[-1])
 
 
 def _resized(
-    image: UInt8[np.ndarray, "h w 3"], top: int, left: int, side: int, size: int
-) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    image: UInt8[np.ndarray, "h w c"], top: int, left: int, side: int, size: int
+) -> UInt8[np.ndarray, "{size} {size} c"]:
     crop = image[top : top + side, left : left + side]
     if side == size:
         return np.ascontiguousarray(crop)
-    resized: UInt8[np.ndarray, "{size} {size} 3"] = np.asarray(
-        Image.fromarray(crop).resize((size, size), Image.Resampling.LANCZOS)
-    )
-    return resized
+    resized = to_pil(crop).resize((size, size), Image.Resampling.LANCZOS)
+    return from_pil(resized, image.shape[-1])

@@ -64,8 +64,8 @@ class Ablation:
 def ablate(
     model: VQVAE,
     variables: Mapping[str, Any],
-    inputs: UInt8[np.ndarray, "n h w 3"],
-    targets: UInt8[np.ndarray, "n h w 3"],
+    inputs: UInt8[np.ndarray, "n h w c"],
+    targets: UInt8[np.ndarray, "n h w c"],
 ) -> Ablation:
     """Measures what reconstructions lose when the codes of a level are replaced.
 
@@ -94,8 +94,8 @@ def _measured(reconstruct: Callable[..., Any]) -> Callable[..., Any]:
 
     def function(
         variables: Any,
-        inputs: UInt8[Array, "b h w 3"],
-        originals: UInt8[Array, "b h w 3"],
+        inputs: UInt8[Array, "b h w c"],
+        originals: UInt8[Array, "b h w c"],
         *rest: Any,
     ) -> Any:
         out = reconstruct(variables, to_float(inputs), *rest)
@@ -122,7 +122,7 @@ def with_codes(
     model: VQVAE,
     index: int,
     variables: Mapping[str, Any],
-    images: Float[Array, "b h w 3"],
+    images: Float[Array, "b h w c"],
     codes: Int[Array, "b _h _w"],
 ) -> Reconstruction:
     """Reconstructs images with the codes of one level replaced.

@@ -33,7 +33,7 @@ class LevelAttention:
 def attention_maps(
     model: VQVAE,
     variables: Mapping[str, Any],
-    images: UInt8[np.ndarray, "b h w 3"],
+    images: UInt8[np.ndarray, "b h w c"],
     pixels: Sequence[tuple[float, float]],
 ) -> tuple[LevelAttention, ...]:
     """Attention of each level, finest first; empty for a model without attention.
@@ -53,11 +53,11 @@ def attention_maps(
 
 
 def projections(
-    model: VQVAE, variables: Mapping[str, Any], images: UInt8[np.ndarray, "b h w 3"]
+    model: VQVAE, variables: Mapping[str, Any], images: UInt8[np.ndarray, "b h w _"]
 ) -> list[tuple[Float[Array, "b _h _w c"], Float[Array, "b _h _w c"]]]:
     """Projections g1 and g2 (queries and keys) of each level's attention, finest first."""
 
-    def captured(v: Any, x: UInt8[Array, "b h w 3"]) -> Any:
+    def captured(v: Any, x: UInt8[Array, "b h w c"]) -> Any:
         _, state = model.apply(
             v,
             to_float(x),

@@ -49,8 +49,10 @@ def require_same_data(
 
     Args:
         names: of the runs.
-        datasets: content of their `dataset.json`; each is compared with the first.
-        own: whether they are measured on their own images; else these may differ, but not in size.
+        datasets: content of their `dataset.json`, and `channels` of their images; each is compared
+            with the first.
+        own: whether they are measured on their own images; else these may differ, but not in size
+            and channels.
 
     Raises:
         InputError: naming a run and how its data differ.
@@ -64,6 +66,12 @@ def require_same_data(
             raise InputError(
                 f"--compare: images of {name} are {sizes[1]} pixels wide, those of {first} "
                 f"{sizes[0]}. Compare runs of one data.image_size."
+            )
+        channels = [each.get("channels") for each in (datasets[0], dataset)]
+        if channels[0] != channels[1]:
+            raise InputError(
+                f"--compare: images of {name} have {channels[1]} channels, those of {first} "
+                f"{channels[0]}. Compare runs of one data.channels."
             )
         if own and hashes[0] != hashes[1]:
             raise InputError(

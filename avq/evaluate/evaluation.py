@@ -12,11 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
-from avq import cpu, parallel, settings
+from avq import cpu, parallel
+from avq.data.channels import displayed
 from avq.data.dataset import ImageSet, Summary, evenly, open_dataset, read_summary
 from avq.data.names import from_text, hash_names
 from avq.data.pipeline import eval_batches
-from avq.data.settings import Data
 from avq.data.sources import open_source
 from avq.data.sources.base import name_hashes
 from avq.data.split import open_splits
@@ -35,7 +35,7 @@ class Model(Protocol):
     """Model that can be evaluated, such as `VQVAE`."""
 
     def apply(self, variables: Variables, /, *arguments: Array, method: str | None = None) -> Any:
-        """A `Reconstruction` of images `[b, h, w, 3]` in [-1, 1]; by the method 'codebooks', the
+        """A `Reconstruction` of images `[b, h, w, c]` in [-1, 1]; by the method 'codebooks', the
         vectors `[k, d]` of each level's codes, finest first.
         """
 
@@ -98,7 +98,7 @@ class Evaluator:
     def _measured(
         self,
         variables: Variables,
-        batch: Mapping[str, UInt8[Array, "b h w 3"]],
+        batch: Mapping[str, UInt8[Array, "b h w c"]],
         mask: Bool[Array, "b"],
         about: About,
     ) -> Measured:
@@ -116,8 +116,8 @@ class Evaluator:
         )
 
     def _pixels(
-        self, variables: Variables, images: UInt8[Array, "b h w 3"]
-    ) -> UInt8[Array, "b h w 3"]:
+        self, variables: Variables, images: UInt8[Array, "b h w c"]
+    ) -> UInt8[Array, "b h w c"]:
         made: Array = to_uint8(self.model.apply(variables, to_float(images)).images)
         return made
 
@@ -183,17 +183,17 @@ class Evaluator:
         return Results(measures, whole.per_image, np.concatenate(rows), whole.fingerprints)
 
     def grid(
-        self, variables: Variables, images: UInt8[np.ndarray, "n h w 3"]
+        self, variables: Variables, images: UInt8[np.ndarray, "n h w c"]
     ) -> UInt8[np.ndarray, "H W 3"]:
         """Images in a row, above their reconstructions; degraded ones stand above both."""
         draws = (np.random.default_rng(number) for number in range(len(images)))
         seen = np.stack([self.degradation(*pair) for pair in zip(images, draws, strict=True)])
         reconstructed = jax.device_get(self._reconstruct(variables, seen))
         rows = [seen, images, reconstructed] if self.degradation else [images, reconstructed]
-        return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+        return displayed(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
 
 
-def samples(images: ImageSet, image_size: int, n: int = 8) -> UInt8[np.ndarray, "m h w 3"]:
+def samples(images: ImageSet, image_size: int, n: int = 8) -> UInt8[np.ndarray, "m h w c"]:
     """Up to `n` readable images, evenly spaced over the set, as centre squares."""
     rng = np.random.default_rng(0)
     return np.stack([images.square(int(row), image_size, rng) for row in evenly(len(images), n)])
@@ -213,7 +213,7 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Imag
     """
     if split not in ("train", "test", "all"):
         raise InputError(f"--split: {split!r} is not one of train, test, all.")
-    data = settings.construct(Data, trained.config["data"])
+    data = trained.data
     if not path:
         if split == "all":
             raise InputError("--split all goes with --data. Give a folder or .zip of images.")
@@ -223,12 +223,13 @@ def open_test_images(trained: TrainedModel, path: str, split: str) -> tuple[Imag
         return (own.train if split == "train" else own.test), own.summary
     summary = read_summary(trained.dataset, data.image_size)
     if split == "all":
-        return ImageSet(open_source(path, data.white_level), data.max_rejected), summary
+        source = open_source(path, data.white_level, data.channels)
+        return ImageSet(source, data.max_rejected, data.channels), summary
     splits = open_splits(replace(data, path=path))
     source = splits.train if split == "train" else splits.test
     if not len(source):
         raise InputError(f"{path!r} has no {split} images ({splits.rule}). Give --split all.")
-    return ImageSet(source, data.max_rejected), summary
+    return ImageSet(source, data.max_rejected, data.channels), summary
 
 
 def trained_on(images: ImageSet, summary: Summary, path: str, own_path: str) -> int | None:

@@ -38,8 +38,8 @@ class Example:
 
     group: str
     name: str
-    image: UInt8[np.ndarray, "s s 3"]
-    reconstruction: UInt8[np.ndarray, "s s 3"]
+    image: UInt8[np.ndarray, "s s c"]
+    reconstruction: UInt8[np.ndarray, "s s c"]
     codes: tuple[Int[np.ndarray, "_h _w"], ...]
     figures: dict[str, float]
     attention: tuple[Float[np.ndarray, "p _h _w"], ...]
@@ -131,14 +131,14 @@ def choose(psnr: Float[np.ndarray, "n"], each: int = EACH) -> dict[str, list[int
 def _examples(
     model: VQVAE,
     variables: Mapping[str, Any],
-    inputs: UInt8[np.ndarray, "n s s 3"],
-    targets: UInt8[np.ndarray, "n s s 3"],
+    inputs: UInt8[np.ndarray, "n s s c"],
+    targets: UInt8[np.ndarray, "n s s c"],
     attention: tuple[LevelAttention, ...],
 ) -> list[dict[str, Any]]:
     """Target, reconstruction, codes and attention of each image."""
     module: Any = model
 
-    def reconstruct(variables: Any, images: UInt8[Array, "n s s 3"]) -> Any:
+    def reconstruct(variables: Any, images: UInt8[Array, "n s s c"]) -> Any:
         out = module.apply(variables, to_float(images))
         return to_uint8(out.images), [level.codes for level in out.levels]
 

@@ -22,7 +22,7 @@ from avq.evaluate.results import Results
 from avq.networks.inception import FEATURES, inception_features, inception_variables
 from avq.networks.lpips import LPIPS, NETWORKS, SMALLEST, lpips_variables
 from avq.networks.weights import Variables, read_weights
-from avq.pixels import to_float, to_uint8
+from avq.pixels import as_channels, to_float, to_uint8
 
 SAMPLE = 10_000  # images whose features are kept for the kernel distance
 
@@ -53,7 +53,9 @@ class NetworkMetric(ABC):
         images: UInt8[Array, "b h w 3"],
         targets: UInt8[Array, "b h w 3"],
     ) -> Float[Array, "b ..."]:
-        """Outputs of the network for each image and its target. Runs inside `jax.jit`."""
+        """Outputs of the network for each image and its target, both as RGB. Runs inside
+        `jax.jit`.
+        """
 
     @abstractmethod
     def add(self, outputs: Float[np.ndarray, "b ..."]) -> None:
@@ -232,13 +234,14 @@ def with_networks(
     def outputs(
         variables: Variables,
         networks: list[Variables],
-        batch: Mapping[str, UInt8[Array, "b h w 3"]],
+        batch: Mapping[str, UInt8[Array, "b h w c"]],
         mask: Bool[Array, "b"],
     ) -> Any:
         targets = batch.get("target", batch["image"])
         made = to_uint8(model.apply(variables, to_float(batch["image"])).images)
         pairs = zip(metrics, networks, strict=True)
-        return mask, [metric.outputs(network, made, targets) for metric, network in pairs]
+        rgb = as_channels(made, 3), as_channels(targets, 3)
+        return mask, [metric.outputs(network, *rgb) for metric, network in pairs]
 
     # With the options of `Evaluator`, or the reconstructions would differ by rounding.
     compiled = jax.jit(outputs, out_shardings=whole, compiler_options=cpu.compiler_options())

@@ -20,10 +20,10 @@ from avq.settings import MAX_INT32, setting
 
 __all__ = ["ADVERSARIAL", "TERMS", "Loss", "Term"]
 
-# From outputs of the autoencoder, targets [b, h, w, 3] in [-1, 1], and values that training does
+# From outputs of the autoencoder, targets [b, h, w, c] in [-1, 1], and values that training does
 # not change, such as 'pixel_variance', to the mean over the batch.
 Term: TypeAlias = Callable[
-    [Reconstruction, Float[Array, "b h w 3"], Mapping[str, Any]], Float[Array, ""]
+    [Reconstruction, Float[Array, "b h w c"], Mapping[str, Any]], Float[Array, ""]
 ]
 TERMS: dict[str, Term] = {
     "mae_over_var": mae_over_var,

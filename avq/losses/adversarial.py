@@ -72,8 +72,8 @@ class LeastSquares(AdversarialLoss):
 
 
 def gradient_penalty(
-    logits: Callable[[Float[Array, "b h w 3"]], Float[Array, "b i j 1"]],
-    images: Float[Array, "b h w 3"],
+    logits: Callable[[Float[Array, "b h w c"]], Float[Array, "b i j 1"]],
+    images: Float[Array, "b h w c"],
 ) -> Float[Array, ""]:
     """Half the squared length of the gradient of an image's mean logit, mean over images (R1).
 
@@ -89,9 +89,9 @@ def gradient_penalty(
 
 
 def gradient_ratio(
-    reconstruction: Callable[[Float[Array, "b h w 3"]], Float[Array, ""]],
-    adversarial: Callable[[Float[Array, "b h w 3"]], Float[Array, ""]],
-    images: Float[Array, "b h w 3"],
+    reconstruction: Callable[[Float[Array, "b h w c"]], Float[Array, ""]],
+    adversarial: Callable[[Float[Array, "b h w c"]], Float[Array, ""]],
+    images: Float[Array, "b h w c"],
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """Length of the reconstruction loss's gradient over that of the adversarial loss, at the

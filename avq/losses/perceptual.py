@@ -15,12 +15,13 @@ from avq.errors import InputError
 from avq.models.vqvae import Reconstruction
 from avq.networks.lpips import LPIPS, NETWORKS, SMALLEST, kind_of, lpips_variables
 from avq.networks.weights import Variables, read_weights
+from avq.pixels import as_channels
 
 
 def lpips(
-    outputs: Reconstruction, targets: Float[Array, "b h w 3"], frozen: Mapping[str, Any]
+    outputs: Reconstruction, targets: Float[Array, "b h w c"], frozen: Mapping[str, Any]
 ) -> Float[Array, ""]:
-    """Mean LPIPS distance of reconstructions from their targets.
+    """Mean LPIPS distance of reconstructions from their targets, both as RGB.
 
     Args:
         outputs: of the autoencoder for `targets`.
@@ -29,7 +30,8 @@ def lpips(
     """
     variables = frozen["lpips"]
     network = LPIPS(kind_of(variables))
-    distances: Any = network.apply(variables, outputs.images.astype(jnp.float32), targets)
+    pair = (as_channels(each, 3) for each in (outputs.images.astype(jnp.float32), targets))
+    distances: Any = network.apply(variables, *pair)
     return jnp.mean(distances)
 
 

@@ -17,7 +17,7 @@ def mean_absolute_error(
 
 
 def mae_over_var(
-    outputs: Reconstruction, targets: Float[Array, "b h w 3"], frozen: Mapping[str, Any]
+    outputs: Reconstruction, targets: Float[Array, "b h w c"], frozen: Mapping[str, Any]
 ) -> Float[Array, ""]:
     """Mean absolute error over the variance of the training pixels.
 
@@ -33,7 +33,7 @@ def mae_over_var(
 
 
 def mse_over_var(
-    outputs: Reconstruction, targets: Float[Array, "b h w 3"], frozen: Mapping[str, Any]
+    outputs: Reconstruction, targets: Float[Array, "b h w c"], frozen: Mapping[str, Any]
 ) -> Float[Array, ""]:
     """Mean squared error over the variance of the training pixels; arguments of `mae_over_var`."""
     variance: Array | float = frozen["pixel_variance"]

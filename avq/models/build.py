@@ -26,16 +26,20 @@ def model_kinds() -> tuple[type, ...]:
     return VQVAE, QuantizerChoice, *QUANTIZERS.values()
 
 
-def make_autoencoder(model: Mapping[str, Any], axis_name: str | None = None) -> VQVAE:
+def make_autoencoder(
+    model: Mapping[str, Any], axis_name: str | None = None, channels: int = 3
+) -> VQVAE:
     """The autoencoder of a config.
 
     Args:
         model: the section 'model', as `avq.settings.construct` takes it.
         axis_name: mapped axis over which a batch is split in training; None for one device.
+        channels: of the images, see `avq.data.settings.Data`.
     """
     quantizer = QUANTIZERS[construct(QuantizerChoice, model).quantizer]
     make_quantizer = partial(construct, quantizer, dict(model), axis_name=axis_name)
-    return construct(VQVAE, model, make_quantizer=make_quantizer, axis_name=axis_name)
+    others = {"make_quantizer": make_quantizer, "axis_name": axis_name, "channels": channels}
+    return construct(VQVAE, model, **others)
 
 
 def make_discriminator(

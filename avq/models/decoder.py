@@ -14,7 +14,7 @@ from avq.models.norm import NormKind
 
 
 class Decoder(nn.Module):
-    """Stem, a stage for each doubling of the side, and a 1x1 convolution to linear RGB values.
+    """Stem, a stage for each doubling of the side, and a 1x1 convolution to linear pixel values.
 
     Attributes:
         filters: filters of the stem, then of each doubling.
@@ -22,12 +22,14 @@ class Decoder(nn.Module):
             'all' also joins the coarser levels, up-sampled to the finest grid by transposed
             convolutions.
         blocks: identity blocks a stage.
+        channels: of the image.
         remat: whether the backward pass recomputes the inside of blocks, see `maybe_remat`.
     """
 
     filters: Sequence[int]
     inputs: Literal["finest", "all"] = "finest"
     blocks: int = 1
+    channels: int = 3
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     norm_kind: NormKind = "batch"
@@ -36,7 +38,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(
         self, levels: Sequence[Float[Array, "b _h _w d"]], train: bool
-    ) -> Float[Array, "b H W 3"]:
+    ) -> Float[Array, "b H W c"]:
         """Images (float32, in about [-1, 1], not clipped) from code vectors, finest level first."""
         h = levels[0].astype(self.dtype)
         if self.inputs == "all":
@@ -52,7 +54,7 @@ class Decoder(nn.Module):
             for index in range(stage * self.blocks, (stage + 1) * self.blocks):
                 h = identity(**common, name=f"Id_{index}")(h, train)
             h = up(features, **common, name=f"Up_{stage}")(h, train)
-        return conv(3, 1, dtype=self.dtype, name="to_rgb")(h).astype(jnp.float32)
+        return conv(self.channels, 1, dtype=self.dtype, name="to_rgb")(h).astype(jnp.float32)
 
     def _coarser_levels(self, levels: Sequence[Array]) -> list[Array]:
         grids = []

@@ -37,7 +37,7 @@ class Discriminator(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b H W 1"]:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W 1"]:
         """Logits (float32; positive means real) of the patches of images in [-1, 1]. Features of
         the hidden layers are put into the collection 'intermediates' where it is mutable.
 

@@ -72,7 +72,7 @@ class BaseEncoder(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool) -> Float[Array, "b H W f"]:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b H W f"]:
         h = conv(self.filters[0], dtype=self.dtype, name="stem")(x)
         trunk = Trunk(
             self.filters[1:],
@@ -152,7 +152,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b h w 3"],
+        x: Float[Array, "b h w c"],
         train: bool,
         quantizes: Bool[Array, ""] | None = None,
     ) -> tuple[Quantized, ...]:

@@ -147,7 +147,7 @@ class PatchBase(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w 3"], train: bool
+        self, x: Float[Array, "b h w _"], train: bool
     ) -> tuple[Float[Array, "b _h _w c"], ...]:
         """Features of images in [-1, 1], finest first."""
         block = maybe_remat(Residual, self.remat)
@@ -182,7 +182,7 @@ class PatchEncoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "b h w 3"],
+        x: Float[Array, "b h w c"],
         train: bool,
         quantizes: Bool[Array, ""] | None = None,
     ) -> tuple[Quantized, ...]:
@@ -210,12 +210,14 @@ class PatchDecoder(nn.Module):
         patch: side of the finest level's patches, pixels.
         width: channels of the features.
         blocks: residual blocks on the finest grid; coarser ones have one.
+        channels: of the image.
         remat: see `maybe_remat`.
     """
 
     patch: int
     width: int
     blocks: int = 1
+    channels: int = 3
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     norm_kind: NormKind = "rms"
@@ -224,7 +226,7 @@ class PatchDecoder(nn.Module):
     @nn.compact
     def __call__(
         self, levels: Sequence[Float[Array, "b _h _w d"]], train: bool
-    ) -> Float[Array, "b H W 3"]:
+    ) -> Float[Array, "b H W c"]:
         """Images (float32, in about [-1, 1], not clipped) from code vectors, finest level first."""
         common = (self.dtype, self.axis_name, self.norm_kind)
         block = maybe_remat(Residual, self.remat)
@@ -237,7 +239,7 @@ class PatchDecoder(nn.Module):
             for index in range(self.blocks if level == 1 else 1):
                 h = block(*common, name=f"Residual_{level}_{index}")(h, train)
         pixels = PreActivation(
-            3 * self.patch**2,
+            self.channels * self.patch**2,
             dtype=self.dtype,
             axis_name=self.axis_name,
             norm_kind=self.norm_kind,

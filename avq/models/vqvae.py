@@ -24,7 +24,7 @@ class Reconstruction:
     """Result of the autoencoder.
 
     Attributes:
-        images: float32 `[b, h, w, 3]` in about [-1, 1], not clipped.
+        images: float32 `[b, h, w, c]` in about [-1, 1], not clipped.
         levels: results of the quantisers, finest level first.
     """
 
@@ -43,6 +43,7 @@ class VQVAE(nn.Module):
         make_quantizer: class of the quantisers, or a partial of it; called once a level. Their
             `code_dim` is the width of the latents.
         axis_name: mapped axis over which batch statistics are averaged in training.
+        channels: of the images.
 
     Raises:
         ValueError: on the first call, for architecture 'aren', unless `decoder_filters` has one
@@ -107,6 +108,7 @@ class VQVAE(nn.Module):
     )
     make_quantizer: Callable[..., Quantizer] = EMAQuantizer
     axis_name: str | None = None
+    channels: int = 3
 
     def setup(self) -> None:
         quantizers = [self.make_quantizer() for _ in range(self.levels)]
@@ -133,7 +135,7 @@ class VQVAE(nn.Module):
         base = PatchBase(*size, self.levels, self.encoder_blocks, **common)
         arens = [PatchAREN(code_dim, **attention, **common) for _ in quantizers]
         self.encoder: Any = PatchEncoder(base, arens, quantizers, common["dtype"])
-        self.decoder: Any = PatchDecoder(*size, self.decoder_blocks, **common)
+        self.decoder: Any = PatchDecoder(*size, self.decoder_blocks, self.channels, **common)
 
     def _set_up_arens(
         self, quantizers: list[Quantizer], attention: dict[str, Any], common: dict[str, Any]
@@ -152,12 +154,16 @@ class VQVAE(nn.Module):
         ]
         self.encoder = Encoder(base, arens, quantizers, common["dtype"])
         self.decoder = Decoder(
-            self.decoder_filters, self.decoder_inputs, self.decoder_blocks, **common
+            self.decoder_filters,
+            self.decoder_inputs,
+            self.decoder_blocks,
+            self.channels,
+            **common,
         )
 
     def __call__(
         self,
-        images: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w c"],
         train: bool = False,
         quantizes: Bool[Array, ""] | None = None,
     ) -> Reconstruction:
@@ -179,11 +185,11 @@ class VQVAE(nn.Module):
         for quantizer, of_level in zip(self.encoder.quantizers, statistics, strict=True):
             quantizer.update(of_level)
 
-    def encode(self, images: Float[Array, "b h w 3"]) -> tuple[Int[Array, "b _h _w"], ...]:
+    def encode(self, images: Float[Array, "b h w c"]) -> tuple[Int[Array, "b _h _w"], ...]:
         """Codes of images in [-1, 1] of the `decoded_levels`, finest level first."""
         return tuple(level.codes for level in self.encoder(images, False)[: self.decoded_levels()])
 
-    def decode(self, codes: Sequence[Int[Array, "b _h _w"]]) -> Float[Array, "b h w 3"]:
+    def decode(self, codes: Sequence[Int[Array, "b _h _w"]]) -> Float[Array, "b h w c"]:
         """Images in about [-1, 1] (not clipped) from the codes of `encode`."""
         quantizers = self.encoder.quantizers[: self.decoded_levels()]
         vectors = [q.lookup(c) for q, c in zip(quantizers, codes, strict=True)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from avq.data.channels import MODES
 from avq.report.report import Report
 from avq.report.text import duration, shown
 from avq.report.training import training_seconds
@@ -64,7 +65,7 @@ def plain_card(
         picture, sections: as for `card`.
     """
     size = config["data"]["image_size"]
-    lines = _introduction(_last(title), config["model"], size, bits_per_pixel, picture)
+    lines = _introduction(_last(title), config, size, bits_per_pixel, picture)
     trained = f"## Training\n\n{step:,} steps. This model has not been evaluated."
     return _rendered(_about(), (*lines, *sections, trained))
 
@@ -98,11 +99,13 @@ def _last(path: str) -> str:
 
 
 def _introduction(
-    name: str, model: Mapping[str, Any], size: int, bits_per_pixel: float, picture: str
+    name: str, config: Mapping[str, Any], size: int, bits_per_pixel: float, picture: str
 ) -> Iterator[str]:
+    model, channels = config["model"], config["data"]["channels"]
     yield f"# {name}\n"
     yield (
-        f"Discrete image autoencoder of {size}x{size} pixels with {model['levels']} "
+        f"Discrete autoencoder of {MODES[channels]} images of {size}x{size} pixels with "
+        f"{model['levels']} "
         f"{'level' if model['levels'] == 1 else 'levels'} of codes, "
         f"{bits_per_pixel:.4g} bits a pixel before entropy coding.\n"
     )
@@ -110,7 +113,7 @@ def _introduction(
         yield f"![images above their reconstructions]({picture})\n"
     yield "```python\nimport avq\n"
     yield 'model = avq.load("FOLDER")'
-    yield "codes = model.encode(images)  # uint8 [B, H, W, 3]"
+    yield f"codes = model.encode(images)  # uint8 [B, H, W, {channels}]"
     yield "images = model.decode(codes)\n```\n"
 
 
@@ -118,7 +121,7 @@ def _lines(report: Report, picture: str, sections: Sequence[str]) -> Iterator[st
     values, data = report.values, report.config["data"]
     size, n = values["image_size"], values["n"]
     bits = values["bits_per_pixel"]
-    yield from _introduction(_last(report.title), report.config["model"], size, bits, picture)
+    yield from _introduction(_last(report.title), report.config, size, bits, picture)
     yield from sections
     yield "## Evaluation\n"
     yield (

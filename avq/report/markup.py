@@ -43,7 +43,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> Html:
     return element("div", element("table", head, *body), class_="scroll")
 
 
-def picture(pixels: UInt8[np.ndarray, "h w 3"], caption: str, alt: str = "") -> Html:
+def picture(pixels: UInt8[np.ndarray, "h w c"], caption: str, alt: str = "") -> Html:
     """A picture with a caption below."""
     source, text = data_uri(pixels), html.escape(alt or caption)
     class_ = ' class="small"' if max(pixels.shape) <= SMALL else ""

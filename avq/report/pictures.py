@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 
+from avq.data.channels import displayed, to_pil
 from avq.pixels import heat
 
 ERROR_RANGE = 64  # of 255 levels; larger errors are as bright
@@ -16,16 +16,16 @@ FRAME = (80, 255, 255)  # colour, of the pixel that attends
 GOLDEN = 0.6180339887498949  # turns of hue between codes: neighbours differ most
 
 
-def data_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """A picture as a `data:` URI: PNG up to 128 pixels, else JPEG."""
+def data_uri(pixels: UInt8[np.ndarray, "h w c"]) -> str:
+    """A picture as the eye sees it, as a `data:` URI: PNG up to 128 pixels, else JPEG."""
     kind, options = ("jpeg", {"quality": 90}) if max(pixels.shape) > SMALL else ("png", {})
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, optimize=True, **options)
+    to_pil(displayed(pixels)).save(file, kind, optimize=True, **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def error_map(
-    image: UInt8[np.ndarray, "h w 3"], reconstruction: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "h w c"], reconstruction: UInt8[np.ndarray, "h w c"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Absolute error, mean over channels: black is none, the brightest 64 of 255 levels or more."""
     error = np.abs(image.astype(np.float32) - reconstruction).mean(-1)
@@ -42,7 +42,7 @@ def code_colours(k: int) -> UInt8[np.ndarray, "k 3"]:
 
 
 def attention_picture(
-    image: UInt8[np.ndarray, "s s 3"],
+    image: UInt8[np.ndarray, "s s c"],
     weights: Float[np.ndarray, "h w"],
     place: tuple[float, float],
 ) -> UInt8[np.ndarray, "S S 3"]:
@@ -61,7 +61,7 @@ def attention_picture(
         """Repeats rows and columns of a square to `side`."""
         return np.kron(values, np.ones((side // values.shape[0], side // values.shape[1])))
 
-    grey = enlarged(image.mean(-1))[..., None]
+    grey = enlarged(displayed(image).mean(-1))[..., None]
     shares = enlarged(weights / max(weights.max(), 1e-12))
     colours, shares = heat(shares), shares[..., None]
     blended = grey * (0.45 - 0.25 * shares) + colours * (0.15 + 0.6 * shares)

@@ -69,7 +69,7 @@ class Autoencoder(Task):
         self.data = construct(Data, config["data"])
         self.degradation = construct(Degradation, config["data"])
         self.objective = Objective(construct(Loss, config["loss"]), parallel.AXIS)
-        self.model = make_autoencoder(config["model"], axis_name=parallel.AXIS)
+        self.model = make_autoencoder(config["model"], parallel.AXIS, self.data.channels)
         self.dtype = config["model"]["dtype"]
         self.learning_rates = {VQVAE: self.optim.learning_rate}
         self.discriminator: Discriminator | None = None
@@ -106,8 +106,8 @@ class Autoencoder(Task):
 
     def init(self, player: str, key: Array) -> Variables:
         module: Any = self.model if player == VQVAE else self.discriminator
-        size = self.data.image_size
-        variables: Variables = module.init(key, jnp.zeros((1, size, size, 3)), train=False)
+        size, channels = self.data.image_size, self.data.channels
+        variables: Variables = module.init(key, jnp.zeros((1, size, size, channels)), train=False)
         if player == DISCRIMINATOR and self.objective.loss.lecam:
             # Near the logits of an untrained discriminator.
             return {**variables, AVERAGES: {"real": jnp.zeros(()), "fake": jnp.zeros(())}}
@@ -147,12 +147,12 @@ class Autoencoder(Task):
         params: Mapping[str, Params],
         model_state: Mapping[str, Variables],
         frozen: Mapping[str, Any],
-        images: Float[Array, "b h w 3"],
-        targets: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w c"],
+        targets: Float[Array, "b h w c"],
         key: Array,
         adversarial_on: Float[Array, ""],
         quantizes: Bool[Array, ""] | None,
-    ) -> tuple[Gradients, Float[Array, "b h w 3"]]:
+    ) -> tuple[Gradients, Float[Array, "b h w c"]]:
         """The autoencoder's part of `gradients`, and its reconstructions."""
         module: Any = self.model
 
@@ -187,8 +187,8 @@ class Autoencoder(Task):
         self,
         params: Params,
         model_state: Variables,
-        targets: Float[Array, "b h w 3"],
-        images: Float[Array, "b h w 3"],
+        targets: Float[Array, "b h w c"],
+        images: Float[Array, "b h w c"],
         adversarial_on: Float[Array, ""],
     ) -> tuple[Params, Variables, dict[str, Array]]:
         """Gradients, model state and metrics of the discriminator."""
@@ -214,7 +214,7 @@ class Autoencoder(Task):
         return gradients, mutated, metrics
 
     def _discriminate(
-        self, params: Params, model_state: Variables, x: Float[Array, "b h w 3"]
+        self, params: Params, model_state: Variables, x: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b i j 1"], tuple[Float[Array, "b _ _ _"], ...], dict[str, Any]]:
         """Logits of the discriminator, its features by layer, and its batch statistics after the
         batch.

@@ -14,7 +14,7 @@ from avq.models.vqvae import Reconstruction
 Metrics = dict[str, Float[Array, ""]]
 # From images to a discriminator's logits, and its features by layer.
 Discriminate: TypeAlias = Callable[
-    [Float[Array, "b h w 3"]], tuple[Float[Array, "b i j 1"], tuple[Float[Array, "b _ _ _"], ...]]
+    [Float[Array, "b h w c"]], tuple[Float[Array, "b i j 1"], tuple[Float[Array, "b _ _ _"], ...]]
 ]
 
 
@@ -34,7 +34,7 @@ class Objective:
     def reconstruction_loss(
         self,
         outputs: Reconstruction,
-        targets: Float[Array, "b h w 3"],
+        targets: Float[Array, "b h w c"],
         frozen: Mapping[str, Any],
     ) -> tuple[Float[Array, ""], Metrics]:
         """Weighted sum of the reconstruction terms; and each by name. Arguments are those of
@@ -47,7 +47,7 @@ class Objective:
     def generator_loss(
         self,
         outputs: Reconstruction,
-        targets: Float[Array, "b h w 3"],
+        targets: Float[Array, "b h w c"],
         discriminate: Discriminate | None,
         adversarial_on: Float[Array, ""],
         frozen: Mapping[str, Any],
@@ -75,7 +75,7 @@ class Objective:
         self,
         discriminate: Discriminate,
         outputs: Reconstruction,
-        targets: Float[Array, "b h w 3"],
+        targets: Float[Array, "b h w c"],
         adversarial_on: Float[Array, ""],
         frozen: Mapping[str, Any],
     ) -> tuple[Float[Array, ""], Metrics]:

@@ -1,8 +1,7 @@
-"""Weights of another run as the start of a new one."""
+"""Weights of a trained model as the start of a new run."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -10,43 +9,89 @@ import jax.numpy as jnp
 import numpy as np
 
 from avq.checkpoint import Checkpoints
-from avq.config import CONFIG
+from avq.config import CONFIG, completed, flatten, read_config
 from avq.errors import InputError
+from avq.shipped import located
 from avq.train.state import AVERAGES, TrainState
+from avq.train.task import Task
+from avq.trained import PLAYER, is_released, load_model, model_folder
 
 
-def with_weights(state: TrainState, run: str, averaged: str) -> tuple[int, TrainState]:
-    """A new run's state with the parameters and model state of the players that another run has,
-    the averaged ones of the averaged player. Optimisers, averages of losses and other players stay
-    as they are.
+@dataclass(frozen=True)
+class Weights:
+    """Weights that fit a new run.
+
+    Attributes:
+        step: that they were trained to.
+        players: collections of variables, by player; not of all the new run has.
+        ema: of the averaged player.
+    """
+
+    step: int
+    players: Mapping[str, Mapping[str, Any]]
+    ema: Mapping[str, Any]
+
+
+def read_weights(what: str, task: Task, target: TrainState) -> Weights:
+    """Reads weights for a new run: parameters and model state of the players that the other one
+    has, the averaged ones of the averaged player.
 
     Args:
-        state: of the new run.
-        run: folder of the other one, whose newest checkpoint is taken.
-        averaged: the player that is evaluated.
-
-    Returns:
-        The step of the checkpoint, and the state.
+        what: folder of a run, whose newest checkpoint is taken, or a released model, as
+            `avq.trained.load_model` takes it.
+        task: of the new run.
+        target: its state, or shapes of one.
 
     Raises:
-        InputError: for a folder without a run, and for weights of other names or shapes.
+        InputError: when there is no such model, and for weights of other names or shapes.
     """
-    if not (Path(run) / CONFIG).is_file():
-        raise InputError(f"--init-from={run}: no {CONFIG} in it. Give the folder of a run.")
-    with Checkpoints(Path(run), read_only=True) as checkpoints:
-        step, other = checkpoints.restore_arrays()
-    players, ema, flag = dict(state.players), state.ema, f"--init-from={run}"
-    for name in players.keys() & other["players"].keys():
-        there = other["players"][name]
-        variables = {"params": there["params"], **(there.get("model_state") or {})}
-        if name == averaged:
-            variables |= other["ema"]
-            ema = _placed(ema, other["ema"], f"{flag}: {name}")
+    flag = f"--init-from={what}"
+    try:
+        config, weights = _read(what, task.averaged, target)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from error
+    if task.averaged not in weights.players:
+        raise InputError(f"{flag} holds no weights of {task.averaged}. Give a run of this task.")
+    for name, variables in weights.players.items():
+        own = _network(target.players[name].variables())
+        if problem := _difference(_shapes(own), _shapes(variables)):
+            settings = "; ".join(_settings(config, task, name)) or f"{name}/{problem}"
+            raise InputError(f"{flag}: {settings}. Give the same settings, or other weights.")
+    return weights
+
+
+def with_weights(state: TrainState, weights: Weights) -> TrainState:
+    """A new run's state with other weights. Optimisers, averages of losses and players that these
+    do not have stay as they are.
+    """
+    players = dict(state.players)
+    for name, variables in weights.players.items():
         own = players[name]
-        taken = _placed(_network(own.variables()), _network(variables), f"{flag}: {name}")
+        taken = _placed(_network(own.variables()), variables)
         params = taken.pop("params")
         players[name] = replace(own, params=params, model_state={**own.model_state, **taken})
-    return step, replace(state, players=players, ema=ema)
+    return replace(state, players=players, ema=_placed(state.ema, weights.ema))
+
+
+def _read(what: str, averaged: str, target: TrainState) -> tuple[Mapping[str, Any], Weights]:
+    """Config and weights of a model."""
+    if is_released(model_folder(what)):
+        trained = load_model(what)
+        ema = {name: trained.variables[name] for name in target.ema if name in trained.variables}
+        players = {PLAYER: trained.variables}
+        return trained.config, Weights(trained.step, players, ema)
+    run = located(what)
+    config = read_config(run)
+    if config is None:
+        raise InputError(f"no {CONFIG} in it. Give the folder of a run.")
+    with Checkpoints(run, read_only=True) as checkpoints:
+        step, state = checkpoints.restore_arrays()
+    players = {}
+    for name in target.players.keys() & state["players"].keys():
+        there = state["players"][name]
+        variables = {"params": there["params"], **(there.get("model_state") or {})}
+        players[name] = _network(variables | (state["ema"] if name == averaged else {}))
+    return config, Weights(step, players, state["ema"])
 
 
 def _network(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,15 +99,30 @@ def _network(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tree for name, tree in variables.items() if name != AVERAGES}
 
 
-def _placed(target: Mapping[str, Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Values as arrays of their own, placed as those of a tree of the same names and shapes."""
-    here, there = _shapes(target), _shapes(values)
+def _settings(config: Mapping[str, Any], task: Task, player: str) -> list[str]:
+    """Settings of the model, of a player and of the images' channels that differ, with both
+    values.
+    """
+    deciding = ("model.", f"{player}.", "data.channels")
+    there, here = (flatten(each) for each in (completed(config, task.sections()), task.config))
+    return [
+        f"{key} is {there.get(key)} there and {value} here"
+        for key, value in here.items()
+        if key.startswith(deciding) and there.get(key) != value
+    ]
+
+
+def _difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """The first array whose shapes differ, with both; empty where none does."""
     for name in [*here, *there]:
-        if here.get(name) != there.get(name):
-            raise InputError(
-                f"{source}/{name} is {there.get(name, 'absent')} there and "
-                f"{here.get(name, 'absent')} here. Give a run with the same settings of the model."
-            )
+        ours, theirs = here.get(name, "absent"), there.get(name, "absent")
+        if ours != theirs:
+            return f"{name} is {theirs} there and {ours} here"
+    return ""
+
+
+def _placed(target: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as arrays of their own, placed as those of a tree of the same names and shapes."""
     leaves = [  # copies, since on a CPU `device_put` may only borrow numpy's memory
         jnp.copy(jax.device_put(np.asarray(new, old.dtype), old.sharding))
         for old, new in zip(jax.tree.leaves(target), jax.tree.leaves(values), strict=True)

@@ -29,7 +29,7 @@ from avq.hosts import exit_if_gone, is_main_process
 from avq.json_files import read_json, write_json
 from avq.lock import locked
 from avq.train.guards import Guards
-from avq.train.initial import with_weights
+from avq.train.initial import Weights, read_weights, with_weights
 from avq.train.interval import Diverged, Interval
 from avq.train.optim import learning_rate, make_optimizer, make_schedules
 from avq.train.profile import Profile
@@ -51,7 +51,8 @@ def train(
         task: with the config of the run.
         workdir: the folder.
         profile: steps to trace into its folder `profile`, soon after the start; see `Profile`.
-        init_from: folder of another run, whose weights a new run starts from.
+        init_from: a run or a released model whose weights a new run starts from, see
+            `avq.train.initial.read_weights`.
         stop: of `stop_on_signal`; None catches no signals.
 
     Returns:
@@ -69,12 +70,17 @@ def train(
     _require_same_config(task, run)
     optimizers = optimizers_of(task)
     mesh = require_runnable(task, optimizers)
+    weights = None
+    if init_from and not _has_checkpoints(run):
+        shapes = jax.eval_shape(partial(init_state, task, optimizers))
+        weights = read_weights(init_from, task, shapes)
+        _say(f"starting from the weights of {init_from} at step {weights.step}")
     _say(f"{workdir}: opening the data")
     data = task.open_data(read_json(run / DATASET))
     kept = checkpoint.keep, checkpoint.keep_best, task.best
     writes = is_main_process()
     with locked(run) if writes else nullcontext(), Checkpoints(run, *kept) as checkpoints:
-        state, start = _start(task, optimizers, mesh, checkpoints, init_from)
+        state, start = _start(task, optimizers, mesh, checkpoints, weights)
         if writes:
             write_json(run / DATASET, dict(data.summary))
             write_config(run, task.config)
@@ -136,20 +142,26 @@ def _require_same_config(task: Task, run: Path) -> None:
         saved = completed(saved, task.sections())
         require_valid_config(saved, task.sections())
         require_same(saved, task.config, free_on_resume(task.sections()), str(run))
-    elif any(path.name.isdecimal() for path in (run / CHECKPOINTS).glob("*")):  # whole ones
+    elif _has_checkpoints(run):
         raise InputError(f"{str(run)!r} has checkpoints but no {CONFIG}. Put back a copy of it.")
 
 
+def _has_checkpoints(run: Path) -> bool:
+    """Whether a folder holds whole checkpoints."""
+    return any(path.name.isdecimal() for path in (run / CHECKPOINTS).glob("*"))
+
+
 def _start(
-    task: Task, optimizers: Optimizers, mesh: Mesh, checkpoints: Checkpoints, init_from: str
+    task: Task,
+    optimizers: Optimizers,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    weights: Weights | None,
 ) -> tuple[TrainState, int]:
     init = partial(init_state, task, optimizers)
     if not checkpoints.steps():
         state = parallel.init_replicated(init, mesh)
-        if init_from:
-            step, state = with_weights(state, init_from, task.averaged)
-            _say(f"starting from the weights of {init_from} at step {step}")
-        return state, 0
+        return (with_weights(state, weights) if weights else state), 0
     sharding = parallel.replicated(mesh)
     target = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), jax.eval_shape(init)

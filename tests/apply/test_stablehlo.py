@@ -41,7 +41,7 @@ def test_loader_of_the_card_needs_neither_flax_nor_avq(files, tokenizer, images,
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     np.save(tmp_path / "images.npy", images)
-    (loader,) = re.findall(r"```python\n(.*?)```", section(tokenizer.image_size), re.DOTALL)
+    (loader,) = re.findall(r"```python\n(.*?)```", section(tokenizer.image_size, 3), re.DOTALL)
     loader = loader.replace('"FOLDER"', repr(str(tmp_path)))
     zeros = re.search(r"np\.zeros\(.*\)", loader)
     assert zeros

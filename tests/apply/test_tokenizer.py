@@ -12,6 +12,7 @@ from PIL import Image
 
 import avq
 from avq.errors import InputError
+from avq.pixels import to_float
 
 
 def test_package_hands_out_the_tokenizer_and_no_other_name():
@@ -151,16 +152,33 @@ def test_transform_is_the_centre_square(tokenizer):
     np.testing.assert_array_equal(tokenizer.transform(image), image[:, 16:32])
 
 
+def test_images_of_other_channels_become_those_of_the_model(tokenizer):
+    rng = np.random.default_rng(0)
+    grey, alpha = rng.integers(0, 256, (2, 16, 16), np.uint8), rng.integers(2, size=(2, 16, 16, 1))
+    rgb = np.repeat(grey[..., None], 3, -1)
+    codes = tokenizer.encode(rgb)
+    for batch in (grey, grey[..., None]):
+        chex.assert_trees_all_equal(tokenizer.encode(batch), codes)
+        chex.assert_trees_all_equal(tokenizer.encode(to_float(batch)), codes)
+    first = tuple(grid[:1] for grid in codes)
+    wide = Image.fromarray(grey[0].astype(np.uint16) * 257)
+    for image in (grey[0], grey[0, ..., None], Image.fromarray(grey[0]), wide):
+        chex.assert_trees_all_equal(tokenizer.encode(image), first)
+    four = np.concatenate([rgb, 255 * alpha], -1).astype(np.uint8)
+    on_white = tokenizer.encode(np.where(alpha, rgb, 255).astype(np.uint8))
+    chex.assert_trees_all_equal(tokenizer.encode(four), on_white)
+    chex.assert_trees_all_equal(tokenizer.encode(to_float(four)), on_white)
+    np.testing.assert_array_equal(tokenizer.transform(Image.fromarray(grey[0])), rgb[0])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (np.zeros((16, 16), np.uint8), r"\(16, 16\), grey; give \[b, h, w, 3\]"),
-        (np.zeros((1, 16, 16, 1), np.uint8), r"\(1, 16, 16, 1\), grey; give"),
-        (np.zeros((1, 16, 16, 4), np.uint8), r"\(1, 16, 16, 4\), RGBA; give"),
-        (np.zeros((16, 16, 4), np.uint8), r"\(1, 16, 16, 4\), RGBA; give"),
+        (np.zeros(16, np.uint8), r"\(16,\); give \[b, h, w, c\] of 1, 3 or 4 channels"),
         (np.zeros((1, 3, 16, 16), np.uint8), r"\(1, 3, 16, 16\), channels first; give"),
-        (np.zeros((1, 16, 16, 5), np.uint8), r"no RGB images; give"),
-        (Image.new("L", (16, 16)), r"\(16, 16\), grey; give"),
+        (np.zeros((1, 16, 16, 5), np.uint8), r"\(1, 16, 16, 5\); give"),
+        (np.zeros((16, 16, 2), np.uint8), r"\(16, 16, 2\); give"),
+        (Image.new("F", (16, 16)), r"PIL image is no image that can be read: floating-point"),
         (np.full((1, 16, 16, 3), 255.0), r"floats from 255 to 255; give floats in \[-1, 1\]"),
         (np.full((1, 16, 16, 3), 1.01, np.float32), r"from 1\.01 to 1\.01"),
         (np.full((1, 16, 16, 3), -2.0), r"floats from -2 to -2"),

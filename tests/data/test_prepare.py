@@ -57,6 +57,48 @@ def squares(path, split, seed=1967):
     return np.stack([centre_square(source[int(row)], SIZE) for row in rows])
 
 
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (4, "RGBA")])
+def test_other_channels_are_kept_with_their_statistics(tmp_path, channels, mode):
+    path, rng = tmp_path / "images", np.random.default_rng(0)
+    path.mkdir()
+    for i in range(9):
+        pixels = rng.integers(1, 256, (12, 9, 4)).astype(np.uint8)
+        Image.fromarray(pixels).convert(mode).save(path / f"{i}.png")
+    about = prepare(str(path), tmp_path / "prepared", size=SIZE, channels=channels)
+    source = open_source(str(path), channels=channels)
+    again = open_source(str(tmp_path / "prepared"), channels=channels)
+    rows = split_rows(source, 0.8, 1967).rows
+    for new, old in enumerate([*rows["train"], *rows["test"]]):
+        np.testing.assert_array_equal(again[new], centre_square(source[int(old)], SIZE))
+    trained_on = np.stack([centre_square(source[int(row)], SIZE) for row in rows["train"]])
+    values = trained_on / 127.5 - 1
+    np.testing.assert_allclose(about["channels"]["mean"], values.mean((0, 1, 2)), rtol=1e-12)
+    data = Data(path=str(tmp_path / "prepared"), image_size=SIZE, channels=channels)
+    assert known_statistics(data) == pytest.approx((values.mean(), values.var()))
+
+
+def test_channels_that_were_lost_are_refused_and_others_converted(folder, tmp_path):
+    target = tmp_path / "prepared"
+    prepare(str(folder), target, size=SIZE)
+    with pytest.raises(InputError, match=r"holds RGB images, and data\.channels=4 asks for RGBA"):
+        open_source(str(target), channels=4)
+    grey = np.asarray(Image.fromarray(open_source(str(target))[0]).convert("L"))
+    np.testing.assert_array_equal(open_source(str(target), channels=1)[0][..., 0], grey)
+    assert known_statistics(Data(path=str(target), image_size=SIZE, channels=1)) is None
+    with pytest.raises(InputError, match="begun with another mode"):
+        prepare(str(folder), target, size=SIZE, channels=1)
+
+
+def test_folder_of_an_avq_that_knew_rgb_alone_is_finished(folder, tmp_path):
+    target = tmp_path / "prepared"
+    about = prepare(str(folder), target, size=SIZE)
+    older = {key: value for key, value in about.items() if key != "mode"}
+    (target / "dataset.json").write_text(json.dumps(older))
+    assert prepare(str(folder), target, size=SIZE) == older
+    data = Data(path=str(target), image_size=SIZE)
+    assert known_statistics(data) == (about["pixel_mean"], about["pixel_variance"])
+
+
 def test_training_from_it_sees_the_images_that_the_source_gives(folder, tmp_path):
     target = tmp_path / "prepared"
     about = prepare(str(folder), target, size=SIZE)

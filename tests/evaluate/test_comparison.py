@@ -43,6 +43,7 @@ def run(size=64, train="a"):
     ("other", "message"),
     [
         (run(size=32), "images of h are 32 pixels wide, those of ah 64."),
+        (run() | {"channels": 1}, "images of h have 1 channels, those of ah None"),
         (run(train="c"), "h was trained and tested on other images than ah. Give --data"),
     ],
 )

@@ -27,6 +27,21 @@ def test_term_is_0_for_equal_images_and_pulls_others_together(weight_file):
     assert float(term(targets)[0]) == pytest.approx(0, abs=1e-6)
 
 
+def test_grey_images_are_seen_as_rgb_and_alpha_over_white(weight_file):
+    frozen = {"lpips": read_lpips(str(weight_file("alex")), 32)}
+    rng = np.random.default_rng(0)
+    pair = rng.uniform(-1, 1, (2, 2, 32, 32, 4)).astype(np.float32)
+    share = (pair[..., 3:] + 1) / 2
+    on_white = 1 + (pair[..., :3] - 1) * share
+
+    def distance(images, targets):
+        return float(lpips(Reconstruction(jnp.asarray(images), ()), jnp.asarray(targets), frozen))
+
+    assert distance(*pair) == pytest.approx(distance(*on_white), rel=1e-4)
+    grey = pair[..., :1]
+    assert distance(*grey) == pytest.approx(distance(*grey.repeat(3, -1)), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("files", "size", "message"),
     [

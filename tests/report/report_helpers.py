@@ -45,7 +45,7 @@ def made_report(levels=2, values=VALUES, **changes) -> Report:
     """A report of a model with so many levels."""
     cut = {k: v[:levels] if isinstance(v, list) else v for k, v in values.items()}
     config = {
-        "data": {"batch_size": 8, "path": HOSTILE},
+        "data": {"batch_size": 8, "channels": 3, "path": HOSTILE},
         "model": {"levels": levels},
         "note": HOSTILE,
     }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avq.data.channels import displayed
 from avq.report.pictures import (
     FRAME,
     attention_picture,
@@ -19,6 +20,17 @@ from avq.report.pictures import (
 
 def noise(side):
     return np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 16), (4, 16), (4, 160)])
+def test_pictures_of_other_channels_are_shown_as_rgb(channels, side):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, channels)).astype(np.uint8)
+    with Image.open(io.BytesIO(base64.b64decode(data_uri(pixels).partition(",")[2]))) as image:
+        assert (image.mode, image.size) == ("RGB", (side, side))
+        if side <= 128:
+            np.testing.assert_array_equal(np.asarray(image), displayed(pixels))
+    assert error_map(pixels, 255 - pixels).shape == (side, side, 3)
+    assert attention_picture(pixels, np.ones((4, 4)), (0.5, 0.5)).shape[-1] == 3
 
 
 @pytest.mark.parametrize(("side", "kind", "largest"), [(128, "png", 0), (160, "jpeg", 255)])

@@ -7,9 +7,7 @@ from jaxtyping import Int, UInt8
 
 from avq.apply.tokenizer import Tokenizer
 from avq.apply.training_images import training_images
-from avq.data.settings import Data
 from avq.data.views import SquareView, TrainingView
-from avq.settings import construct
 
 CODES = 1 << 21  # of the finest level, at most
 
@@ -30,7 +28,7 @@ def training_codes(
     Raises:
         InputError: when the images cannot be opened, or have changed since training.
     """
-    data = construct(Data, tokenizer.trained.config["data"])
+    data = tokenizer.trained.data
     reason = "the codec cannot be fitted without the run's training images"
     images = training_images(tokenizer, reason)
     size = tokenizer.image_size
@@ -40,7 +38,7 @@ def training_codes(
         number = min(number, len(images) * (2 if data.flip or data.min_crop < 1 else 1))
     view = TrainingView(SquareView(size, images.source.augment, data.min_crop), data.flip)
 
-    def squares() -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+    def squares() -> Iterator[UInt8[np.ndarray, "s s c"]]:
         rng = np.random.default_rng(0)
         for square in range(number):  # all of an image in a row
             yield view(images.nearest(square * len(images) // number), rng)["image"]

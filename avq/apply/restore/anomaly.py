@@ -85,16 +85,17 @@ class Anomalies:
 
     def _reconstructed(
         self, images: Iterable[Any]
-    ) -> Iterator[tuple[UInt8[np.ndarray, "_h _w 3"], Codes, UInt8[np.ndarray, "_h _w 3"]]]:
+    ) -> Iterator[tuple[UInt8[np.ndarray, "_h _w c"], Codes, UInt8[np.ndarray, "_h _w c"]]]:
         """Images, their codes and reconstructions."""
-        given, encoded = tee(map(as_picture, images))
+        data = self.tokenizer.trained.data
+        given, encoded = tee(as_picture(image, data) for image in images)
         first, second, third = tee(self.tokenizer.encode_sized(encoded), 3)
         made = self.tokenizer.decode_each((codes for codes, _ in second), (s for _, s in third))
         for image, (codes, _), pixels in zip(given, first, made, strict=True):
             yield image, codes, pixels
 
     def _error(
-        self, image: UInt8[np.ndarray, "h w 3"], pixels: UInt8[np.ndarray, "h w 3"]
+        self, image: UInt8[np.ndarray, "h w c"], pixels: UInt8[np.ndarray, "h w c"]
     ) -> Float[np.ndarray, "h w"]:
         """Logarithm of the averaged squared error in levels, at least that of one level."""
         squared = np.square(image.astype(float) - pixels).mean(-1)
@@ -133,7 +134,7 @@ class Moments:
         return standardised
 
 
-def usual_images(tokenizer: Tokenizer) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+def usual_images(tokenizer: Tokenizer) -> Iterator[UInt8[np.ndarray, "s s c"]]:
     """Squares of up to 1,000 of the run's training images, evenly spaced.
 
     Raises:

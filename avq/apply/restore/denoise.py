@@ -10,7 +10,7 @@ from avq.apply.tokenizer import Tokenizer
 from avq.errors import InputError
 
 
-def denoise(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+def denoise(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w c"]]:
     """Removes noise from images of any sizes, one after another.
 
     Args:

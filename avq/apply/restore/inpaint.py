@@ -13,8 +13,8 @@ ROUNDS = 8
 
 
 def inpaint(
-    tokenizer: Tokenizer, image: UInt8[np.ndarray, "h w 3"], hole: Bool[np.ndarray, "H W"]
-) -> UInt8[np.ndarray, "h w 3"]:
+    tokenizer: Tokenizer, image: UInt8[np.ndarray, "h w c"], hole: Bool[np.ndarray, "H W"]
+) -> UInt8[np.ndarray, "h w c"]:
     """Fills a hole of an image; the pixels around it stay as they are.
 
     The hole is filled harmonically, and the image encoded and decoded. What was decoded is blended

@@ -17,7 +17,7 @@ from avq.pixels import to_float, to_uint8
 ROUNDS = 3
 
 
-def upscale(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w 3"]]:
+def upscale(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "_h _w c"]]:
     """Enlarges images of any sizes by the factor of a run, one after another.
 
     An image is enlarged by the bicubic filter, encoded and decoded. Unless the run was trained on
@@ -41,7 +41,7 @@ def upscale(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.nd
             f"this run was not trained on a lower resolution (its degradation: {degradation}). "
             "Train one with --config.data.downscale=2."
         )
-    encoded, given = tee(map(as_picture, images))
+    encoded, given = tee(as_picture(image, tokenizer.trained.data) for image in images)
     enlarged = (
         rescaled(image, factor * image.shape[0], factor * image.shape[1]) for image in encoded
     )
@@ -52,8 +52,8 @@ def upscale(tokenizer: Tokenizer, images: Iterable[Any]) -> Iterator[UInt8[np.nd
 
 
 def back_projected(
-    pixels: UInt8[np.ndarray, "H W 3"], small: UInt8[np.ndarray, "h w 3"]
-) -> UInt8[np.ndarray, "H W 3"]:
+    pixels: UInt8[np.ndarray, "H W c"], small: UInt8[np.ndarray, "h w c"]
+) -> UInt8[np.ndarray, "H W c"]:
     """Changes an image by smooth amounts until it becomes `small` when it is shrunk."""
     values, wanted = to_float(pixels), to_float(small)
     for _ in range(ROUNDS):
@@ -63,8 +63,8 @@ def back_projected(
 
 
 def _rescaled(
-    values: Float[np.ndarray, "h w 3"], height: int, width: int
-) -> Float[np.ndarray, "{height} {width} 3"]:
+    values: Float[np.ndarray, "h w c"], height: int, width: int
+) -> Float[np.ndarray, "{height} {width} c"]:
     """`avq.data.views.rescaled` of values that are no bytes."""
     planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(values, -1, 0))
     resized = [plane.resize((width, height), Image.Resampling.BICUBIC) for plane in planes]

@@ -57,18 +57,18 @@ def open_path(data: Data) -> Opened:
     return opened
 
 
-def open_source(path: str, white_level: int = 0) -> Source:
+def open_source(path: str, white_level: int = 0, channels: int = 3) -> Source:
     """Opens all images of a path.
 
     Args:
         path: as `data.path` takes it.
-        white_level: as `data.white_level`.
+        white_level, channels: as `data.white_level` and `data.channels`.
 
     Raises:
         InputError: when there is no such path, no source knows it, it holds no images, or its
             training and test images can only be opened apart.
     """
-    opened = open_path(Data(path=path, white_level=white_level))
+    opened = open_path(Data(path=path, white_level=white_level, channels=channels))
     if isinstance(opened, Mapping):
         parts = " and ".join(opened)
         raise InputError(

@@ -27,8 +27,8 @@ class Source(Protocol):
     augment: bool
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Reads an image.
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Reads an image, of the channels of the settings that it was opened for.
 
         Raises:
             UnreadableImage: when it cannot be read or decoded.
@@ -73,11 +73,11 @@ class EncodedImages(ABC):
     """Source of image files of any format, wherever their bytes are stored.
 
     Attributes:
-        white_level: as `decode` takes it.
+        white_level, channels: as `decode` takes them.
     """
 
     augment = False
-    white_level = 0
+    white_level, channels = 0, 3
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -94,8 +94,8 @@ class EncodedImages(ABC):
     def read(self, index: int) -> bytes:
         """Reads the bytes of an image file. Any exception makes the image unreadable."""
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return decode(self.content(index), self.white_level)
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        return decode(self.content(index), self.white_level, self.channels)
 
     def content(self, index: int) -> bytes:
         """Reads the bytes of an image file.
@@ -122,7 +122,7 @@ class Subset:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self.source[int(self.rows[index])]
 
     def name(self, index: int) -> str:

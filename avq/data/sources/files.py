@@ -20,11 +20,13 @@ class Files(EncodedImages):
     Attributes:
         names: paths relative to `path`, sorted.
         others: number of files of other kinds by suffix.
-        white_level: as `decode` takes it.
+        white_level, channels: as `decode` takes them.
     """
 
-    def __init__(self, path: str, names: Iterable[str], white_level: int) -> None:
-        self.path, self.white_level = path, white_level
+    def __init__(
+        self, path: str, names: Iterable[str], white_level: int = 0, channels: int = 3
+    ) -> None:
+        self.path, self.white_level, self.channels = path, white_level, channels
         self.names: list[str] = []
         self.others: Counter[str] = Counter()
         for name in names:
@@ -67,7 +69,7 @@ class Zip(Files):
         InputError: for a file that is no zip or whose index is damaged.
     """
 
-    def __init__(self, path: str, white_level: int = 0) -> None:
+    def __init__(self, path: str, white_level: int = 0, channels: int = 3) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -76,14 +78,14 @@ class Zip(Files):
                 ".array_record or .parquet files."
             ) from error
         files = [member for member in self._archive.infolist() if not member.is_dir()]
-        super().__init__(path, [member.filename for member in files], white_level)
+        super().__init__(path, [member.filename for member in files], white_level, channels)
         self._members = sorted(
             (member for member in files if is_image(member.filename)),
             key=lambda member: member.filename,
         )
 
-    def __reduce__(self) -> tuple[type["Zip"], tuple[str, int]]:
-        return Zip, (self.path, self.white_level)
+    def __reduce__(self) -> tuple[type["Zip"], tuple[str, int, int]]:
+        return Zip, (self.path, self.white_level, self.channels)
 
     def read(self, index: int) -> bytes:
         member = self._members[index]
@@ -95,7 +97,7 @@ def open_folder(data: Data) -> Folder | None:
     """Opens a folder that holds image files at any depth."""
     if not os.path.isdir(data.path):
         return None
-    folder = Folder(data.path, walk(data.path), data.white_level)
+    folder = Folder(data.path, walk(data.path), data.white_level, data.channels)
     return folder if folder.names else None
 
 
@@ -103,7 +105,7 @@ def open_zip(data: Data) -> Zip | None:
     """Opens a zip, whatever its suffix; a damaged one is known by the suffix."""
     path = data.path
     if os.path.isfile(path) and (path.endswith(".zip") or zipfile.is_zipfile(path)):
-        return Zip(path, data.white_level)
+        return Zip(path, data.white_level, data.channels)
     return None
 
 

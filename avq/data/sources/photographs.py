@@ -33,13 +33,16 @@ class Photographs:
     Args:
         split: 'train' or 'test'.
         size: side of the test squares, pixels.
+        channels: as `decode` takes it.
     """
 
-    def __init__(self, split: str, size: int) -> None:
+    def __init__(self, split: str, size: int, channels: int = 3) -> None:
         self.augment = split == "train"
         self._names = list(TRAIN_PHOTOGRAPHS if self.augment else TEST_PHOTOGRAPHS)
         folder = importlib.resources.files("skimage.data")
-        self._images = [decode(folder.joinpath(name).read_bytes()) for name in self._names]
+        self._images = [
+            decode(folder.joinpath(name).read_bytes(), channels=channels) for name in self._names
+        ]
         if not self.augment:
             rng = np.random.default_rng(1967)
             whole, files = self._images, self._names
@@ -53,7 +56,7 @@ class Photographs:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         return self._images[index]
 
     def name(self, index: int) -> str:
@@ -65,4 +68,6 @@ def open_photographs(data: Data) -> Mapping[str, Source] | None:
     """Opens the embedded photographs for the path 'photographs'."""
     if data.path != PATH:
         return None
-    return {split: Photographs(split, data.image_size) for split in ("train", "test")}
+    return {
+        split: Photographs(split, data.image_size, data.channels) for split in ("train", "test")
+    }

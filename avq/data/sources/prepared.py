@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from avq.data.channels import MODES
 from avq.data.names import from_text
 from avq.data.settings import Data
 from avq.data.sources.shards import ArrayRecords
@@ -41,19 +42,30 @@ def prepared(path: str) -> Mapping[str, Any] | None:
     return None
 
 
+def mode_of(description: Mapping[str, Any]) -> str:
+    """Pillow's name for the channels of the images that a description is of."""
+    return str(description.get("mode", MODES[3]))
+
+
 class Prepared(ArrayRecords):
     """Images of a prepared folder, known by the names of those they were made of.
 
     Raises:
-        InputError: for a folder whose description is damaged or does not fit its shards.
+        InputError: for a folder whose description is damaged or does not fit its shards, or whose
+            images have lost channels that are asked for.
     """
 
-    def __init__(self, path: str, description: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, description: Mapping[str, Any], channels: int = 3) -> None:
         counts = _counts(path, description)
+        if len(mode := mode_of(description)) < channels:  # a letter is a channel
+            raise InputError(
+                f"{path!r} holds {mode} images, and data.channels={channels} asks for "
+                f"{MODES[channels]}. Run avq prepare --channels {channels} into another folder."
+            )
         for file in counts:
             if not os.path.isfile(os.path.join(path, file)):
                 raise InputError(f"{path!r}: {file} is missing. {AGAIN}")
-        super().__init__(path, list(counts))
+        super().__init__(path, list(counts), channels=channels)
         for file, count in self.files:
             if count != counts[file]:
                 raise InputError(
@@ -68,10 +80,10 @@ def open_prepared(data: Data) -> Prepared | None:
     """Opens a prepared folder.
 
     Raises:
-        InputError: for a folder that is not finished, or damaged.
+        InputError: for a folder that is not finished, damaged, or of fewer channels.
     """
     description = prepared(data.path)
-    return None if description is None else Prepared(data.path, description)
+    return None if description is None else Prepared(data.path, description, data.channels)
 
 
 def _counts(path: str, description: Mapping[str, Any]) -> dict[str, int]:
@@ -93,6 +105,8 @@ def _counts(path: str, description: Mapping[str, Any]) -> dict[str, int]:
     if outside:
         raise InputError(f"{path!r}: {DESCRIPTION} names a file elsewhere, {outside[0]!r}.")
     numbers = [*shards.values(), description.get("size")]
+    if mode_of(description) not in MODES.values():
+        raise InputError(f"{path!r}: {DESCRIPTION} is damaged (mode). {AGAIN}")
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise InputError(f"{path!r}: {DESCRIPTION} is damaged (numbers of other types). {AGAIN}")
     if description.get("counts") != of_split or (hashes and hashes != of_split):

@@ -30,11 +30,13 @@ class Shards(EncodedImages):
     Attributes:
         path: the folder of the files.
         files: path relative to it, and number of rows, of each file.
-        white_level: as `decode` takes it.
+        white_level, channels: as `decode` takes them.
     """
 
-    def __init__(self, path: str, files: Sequence[tuple[str, int]], white_level: int) -> None:
-        self.path, self.white_level = path, white_level
+    def __init__(
+        self, path: str, files: Sequence[tuple[str, int]], white_level: int, channels: int
+    ) -> None:
+        self.path, self.white_level, self.channels = path, white_level, channels
         self.files = list(files)
         self._ends = list(accumulate(count for _, count in self.files))
         self._places = [_places(file) for file, _ in self.files]
@@ -64,15 +66,17 @@ class ArrayRecords(Shards):
     Args:
         path: the folder of the files.
         files: paths relative to it.
-        white_level: as `decode` takes it.
+        white_level, channels: as `decode` takes them.
 
     Raises:
         InputError: for a damaged file.
     """
 
-    def __init__(self, path: str, files: Sequence[str], white_level: int = 0) -> None:
+    def __init__(
+        self, path: str, files: Sequence[str], white_level: int = 0, channels: int = 3
+    ) -> None:
         counted = [(file, _records(Path(path, file))) for file in files]
-        super().__init__(path, counted, white_level)
+        super().__init__(path, counted, white_level, channels)
         # An empty file hides the records of those after it from ArrayRecordDataSource.
         filled = [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
         self._records = ArrayRecordDataSource(filled) if filled else []
@@ -90,16 +94,18 @@ class Parquet(Shards):
     Args:
         path: the folder of the files.
         files: paths relative to it.
-        white_level: as `decode` takes it.
+        white_level, channels: as `decode` takes them.
 
     Raises:
         InputError: for a damaged file, one without a column of images, or without pyarrow.
     """
 
-    def __init__(self, path: str, files: Sequence[str], white_level: int = 0) -> None:
+    def __init__(
+        self, path: str, files: Sequence[str], white_level: int = 0, channels: int = 3
+    ) -> None:
         self._opened = [_open_parquet(Path(path, file)) for file in files]
         counted = [(f, p.metadata.num_rows) for f, p in zip(files, self._opened, strict=True)]
-        super().__init__(path, counted, white_level)
+        super().__init__(path, counted, white_level, channels)
         self._columns = [
             _image_column(file, Path(path, name))
             for name, file in zip(files, self._opened, strict=True)
@@ -107,8 +113,9 @@ class Parquet(Shards):
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._lock = threading.Lock()  # a ParquetFile is not safe to read from several threads
 
-    def __reduce__(self) -> tuple[type["Parquet"], tuple[str, list[str], int]]:
-        return Parquet, (self.path, [file for file, _ in self.files], self.white_level)
+    def __reduce__(self) -> tuple[type["Parquet"], tuple[str, list[str], int, int]]:
+        files = [file for file, _ in self.files]
+        return Parquet, (self.path, files, self.white_level, self.channels)
 
     def read(self, index: int) -> bytes:
         file, row = self.place(index)
@@ -142,13 +149,13 @@ class Parquet(Shards):
 def open_array_records(data: Data) -> ArrayRecords | None:
     """Opens an `.array_record` file, or all of them below a folder."""
     folder, files = _files(data.path, ".array_record")
-    return ArrayRecords(folder, files, data.white_level) if files else None
+    return ArrayRecords(folder, files, data.white_level, data.channels) if files else None
 
 
 def open_parquet(data: Data) -> Parquet | None:
     """Opens a `.parquet` file, or all of them below a folder."""
     folder, files = _files(data.path, ".parquet")
-    return Parquet(folder, files, data.white_level) if files else None
+    return Parquet(folder, files, data.white_level, data.channels) if files else None
 
 
 def _places(file: str) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def measure_baselines(
     bits; beside it stand, where they differ, its finest level alone and the residual one of all
     the model's levels, at bits of their own. JPEG, WebP, JPEG 2000 and AVIF follow, each at the
     file size nearest to the model's codes, on up to 100 of the images. Codecs that Pillow was
-    built without are left out, with a warning.
+    built without, or that have no alpha where the images do, are left out, with a warning.
 
     Args:
         model: the autoencoder.
@@ -126,10 +126,12 @@ def measure_baselines(
     ]
     bits, model_psnr = model.bits_per_pixel(summary.size), _mean(results, "psnr", chosen)
     for name, codec in CODECS.items():
-        if codec.is_available():
-            baselines[name] = _measure_codec(codec, squares, bits, model_psnr)
-        else:
+        if not codec.is_available():
             log.warning("%s is left out: this Pillow was built without it", name)
+        elif images.channels not in codec.channels:
+            log.warning("%s is left out: it cannot store %d channels", name, images.channels)
+        else:
+            baselines[name] = _measure_codec(codec, squares, bits, model_psnr)
     return baselines
 
 
@@ -176,15 +178,17 @@ def _mean(results: Results, key: str, chosen: Sequence[int] | slice = slice(None
 
 
 def _measure_codec(
-    codec: Codec, squares: Sequence[UInt8[np.ndarray, "s s 3"]], bits: float, model_psnr: float
+    codec: Codec, squares: Sequence[UInt8[np.ndarray, "s s c"]], bits: float, model_psnr: float
 ) -> Baseline:
     """Measures a codec at the file size nearest to `bits` a pixel."""
-    pixels = squares[0].shape[0] ** 2
+    side, _, channels = squares[0].shape
+    pixels = side**2
     size, above = 0, 0
     values = []
     for square, file in zip(squares, nearest_files(codec, squares, bits * pixels / 8), strict=True):
         size, above = size + len(file.content), above + file.above
-        pair = (jnp.asarray(image)[None] for image in (codec.decode(file.content), square))
+        made = codec.decode(file.content, channels)
+        pair = (jnp.asarray(image)[None] for image in (made, square))
         values.append(_psnr_ssim(*pair))
     n = len(squares)
     psnr_, ssim_ = np.mean(np.array(values, np.float64), axis=(0, 2))
@@ -192,6 +196,6 @@ def _measure_codec(
 
 
 @jax.jit
-def _psnr_ssim(images: UInt8[Array, "b h w 3"], targets: UInt8[Array, "b h w 3"]) -> Any:
+def _psnr_ssim(images: UInt8[Array, "b h w c"], targets: UInt8[Array, "b h w c"]) -> Any:
     pair = to_float(images), to_float(targets)
     return psnr(*pair), ssim(*pair)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, features
 
+from avq.data.channels import from_pil, to_pil
 from avq.data.pipeline import THREADS
 
 
@@ -24,29 +25,31 @@ class Codec:
         options: further arguments of `Image.save`, from those of the smallest file to those of the
             largest.
         options_of_side: arguments that depend on an image's shorter side, pixels.
+        channels: of the images that it can store.
     """
 
     format: str
     feature: str
     options: Sequence[Mapping[str, Any]]
     options_of_side: Callable[[int], Mapping[str, Any]] = lambda side: {}
+    channels: tuple[int, ...] = (1, 3, 4)
 
     def is_available(self) -> bool:
         """Whether this Pillow was built with the codec."""
         # `features.check` warns of a name that is newer than this Pillow.
         return self.feature in features.get_supported()
 
-    def encode(self, image: UInt8[np.ndarray, "h w 3"], options: Mapping[str, Any]) -> bytes:
+    def encode(self, image: UInt8[np.ndarray, "h w c"], options: Mapping[str, Any]) -> bytes:
         """Encodes an image as a whole file."""
         file = io.BytesIO()
         options = {**options, **self.options_of_side(min(image.shape[:2]))}
-        Image.fromarray(image).save(file, self.format, **options)
+        to_pil(image).save(file, self.format, **options)
         return file.getvalue()
 
-    def decode(self, file: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    def decode(self, file: bytes, channels: int = 3) -> UInt8[np.ndarray, "h w {channels}"]:
         """Decodes a file of this codec."""
         with Image.open(io.BytesIO(file), formats=[self.format]) as image:
-            return np.asarray(image.convert("RGB"))
+            return from_pil(image, channels)
 
 
 def _resolutions(side: int) -> dict[str, int]:
@@ -60,7 +63,9 @@ def _resolutions(side: int) -> dict[str, int]:
 _RATES = np.geomspace(1000, 1, 256).tolist()
 _WAVELETS = {"irreversible": True, "no_jp2": True, "mct": 1, "quality_mode": "rates"}
 CODECS = {
-    "jpeg": Codec("JPEG", "jpg", [{"quality": q, "optimize": True} for q in range(1, 96)]),
+    "jpeg": Codec(
+        "JPEG", "jpg", [{"quality": q, "optimize": True} for q in range(1, 96)], channels=(1, 3)
+    ),
     "webp": Codec("WEBP", "webp", [{"quality": q, "method": 6} for q in range(101)]),
     "jpeg2000": Codec(
         "JPEG2000", "jpg_2000", [_WAVELETS | {"quality_layers": [r]} for r in _RATES], _resolutions
@@ -84,7 +89,7 @@ class File:
     above: bool
 
 
-def nearest_file(codec: Codec, image: UInt8[np.ndarray, "h w 3"], target: float) -> File:
+def nearest_file(codec: Codec, image: UInt8[np.ndarray, "h w c"], target: float) -> File:
     """Encodes an image to the file whose size is nearest to `target` bytes, by bisection over the
     codec's options.
     """
@@ -101,7 +106,7 @@ def nearest_file(codec: Codec, image: UInt8[np.ndarray, "h w 3"], target: float)
 
 
 def nearest_files(
-    codec: Codec, images: Sequence[UInt8[np.ndarray, "h w 3"]], target: float
+    codec: Codec, images: Sequence[UInt8[np.ndarray, "h w c"]], target: float
 ) -> Iterator[File]:
     """`nearest_file` of every image, in order."""
     with ThreadPoolExecutor(THREADS) as pool:

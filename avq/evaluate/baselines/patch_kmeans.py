@@ -47,7 +47,7 @@ class PatchQuantizer:
     def apply(
         self, variables: Mapping[str, Any], /, *arguments: Array, method: str | None = None
     ) -> Any:
-        """`Reconstruction` of images `[b, h, w, 3]` in [-1, 1]; by the method 'codebooks', the
+        """`Reconstruction` of images `[b, h, w, c]` in [-1, 1]; by the method 'codebooks', the
         patches `[k, d]` of each level's codes, finest first.
         """
         codebooks = variables["codebooks"]
@@ -58,7 +58,7 @@ class PatchQuantizer:
         for grid, codebook in zip(self.grids[::-1], codebooks[::-1], strict=True):
             patches = to_patches(residual, images.shape[1] // grid)
             codes = nearest_code(patches, codebook)
-            residual = residual - from_patches(codebook[codes], images.shape[1])
+            residual = residual - from_patches(codebook[codes], *images.shape[2:])
             square = (len(images), grid, grid)
             vectors, counts = (
                 codebook[codes].reshape(*square, -1),
@@ -82,11 +82,11 @@ class PatchQuantizer:
         return bits / image_size**2
 
 
-def training_views(images: ImageSet, data: Data) -> UInt8[np.ndarray, "n s s 3"]:
+def training_views(images: ImageSet, data: Data) -> UInt8[np.ndarray, "n s s c"]:
     """The first 5,600 squares, or as many as fit in 256 MiB, that training draws with seed 0:
     cropped, mirrored and coloured as `data` says.
     """
-    views = max(1, min(VIEWS, VIEW_BYTES // (3 * data.image_size**2)))
+    views = max(1, min(VIEWS, VIEW_BYTES // (data.channels * data.image_size**2)))
     batch_size = min(100, views)  # a view is the same in a batch of any size
     batches = train_batches(images, replace(data, batch_size=batch_size), seed=SEED)
     with closing(prefetch(batches, 0)) as stream:
@@ -95,7 +95,7 @@ def training_views(images: ImageSet, data: Data) -> UInt8[np.ndarray, "n s s 3"]
 
 
 def patch_codebooks(
-    views: UInt8[np.ndarray, "n s s 3"], grids: tuple[int, ...], sizes: tuple[int, ...]
+    views: UInt8[np.ndarray, "n s s c"], grids: tuple[int, ...], sizes: tuple[int, ...]
 ) -> Codebooks:
     """K-means codebooks of the patches of images, and of their residuals from level to level.
 
@@ -111,16 +111,16 @@ def patch_codebooks(
         Patches `[k, d]` in [-1, 1], or residuals of patches, by level, finest first.
     """
     rng = np.random.default_rng(SEED)
-    size = views.shape[1]
+    size, channels = views.shape[2:]
     residual = _draw(views, size // grids[-1], rng)
     codebooks: list[np.ndarray] = []
     for grid, k in zip(grids[::-1], sizes[::-1], strict=True):
         side = size // grid
         patches = to_patches(residual, side)
-        patches = patches[_rows(len(patches), 3 * side**2, rng)]
+        patches = patches[_rows(len(patches), channels * side**2, rng)]
         codebook = kmeans(patches, k, rng)
         patches = patches - codebook[np.asarray(_nearest(patches, codebook))]
-        residual = patches.reshape(-1, side, side, 3)
+        residual = patches.reshape(-1, side, side, channels)
         codebooks.append(codebook)
     return tuple(codebooks[::-1])
 
@@ -166,23 +166,25 @@ def to_patches(images: Shaped[Any, "b s s c"], side: int) -> Shaped[Any, "n d"]:
     return cut.reshape(-1, side * side * c)
 
 
-def from_patches(patches: Shaped[Any, "n d"], size: int) -> Shaped[Any, "b s s 3"]:
+def from_patches(
+    patches: Shaped[Any, "n d"], size: int, channels: int
+) -> Shaped[Any, "b {size} {size} {channels}"]:
     """Inverse of `to_patches` for images of `size` pixels a side."""
-    side = math.isqrt(patches.shape[1] // 3)
+    side = math.isqrt(patches.shape[1] // channels)
     grid = size // side
-    cut = patches.reshape(-1, grid, grid, side, side, 3).transpose(0, 1, 3, 2, 4, 5)
-    return cut.reshape(-1, size, size, 3)
+    cut = patches.reshape(-1, grid, grid, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(-1, size, size, channels)
 
 
 def _draw(
-    views: UInt8[np.ndarray, "n s s 3"], side: int, rng: np.random.Generator
-) -> Float[np.ndarray, "m p p 3"]:
+    views: UInt8[np.ndarray, "n s s c"], side: int, rng: np.random.Generator
+) -> Float[np.ndarray, "m p p c"]:
     """Random patches of `side` pixels, in [-1, 1]."""
-    n, size, _, _ = views.shape
+    n, size, _, channels = views.shape
     grid = size // side
-    rows = _rows(n * grid**2, 3 * side**2, rng)
+    rows = _rows(n * grid**2, channels * side**2, rng)
     image, top, left = np.unravel_index(rows, (n, grid, grid))
-    cut = views.reshape(n, grid, side, grid, side, 3)[image, top, :, left]
+    cut = views.reshape(n, grid, side, grid, side, channels)[image, top, :, left]
     return cut.astype(np.float32) / np.float32(127.5) - 1
 
 

@@ -50,8 +50,8 @@ class Metric(ABC, Generic[S]):
     @abstractmethod
     def batch(
         self,
-        images: Float[Array, "b h w 3"],
-        targets: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w c"],
+        targets: Float[Array, "b h w c"],
         codes: tuple[Int[Array, "b _h _w"], ...],
         mask: Bool[Array, "b"],
         about: About,
@@ -100,14 +100,14 @@ class ImageMean(Metric[Mean]):
 
     @abstractmethod
     def per_image(
-        self, images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
+        self, images: Float[Array, "b h w c"], targets: Float[Array, "b h w c"]
     ) -> Float[Array, "b"]:
         """The number of each image; arguments as for `batch`."""
 
     def batch(
         self,
-        images: Float[Array, "b h w 3"],
-        targets: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w c"],
+        targets: Float[Array, "b h w c"],
         codes: tuple[Int[Array, "b _h _w"], ...],
         mask: Bool[Array, "b"],
         about: About,

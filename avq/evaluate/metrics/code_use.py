@@ -86,8 +86,8 @@ class CodeUse(Metric[Counts]):
 
     def batch(
         self,
-        images: Float[Array, "b h w 3"],
-        targets: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w c"],
+        targets: Float[Array, "b h w c"],
         codes: tuple[Int[Array, "b _h _w"], ...],
         mask: Bool[Array, "b"],
         about: About,

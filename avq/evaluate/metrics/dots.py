@@ -86,15 +86,15 @@ class Dots(Metric[tuple[Shares, Shares]]):
 
     def batch(
         self,
-        images: Float[Array, "b h w 3"],
-        targets: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w c"],
+        targets: Float[Array, "b h w c"],
         codes: tuple[Int[Array, "b _h _w"], ...],
         mask: Bool[Array, "b"],
         about: About,
     ) -> tuple[Shares, Shares]:
         """Sums over the flat blocks of reconstructions and of originals."""
 
-        def summed(images: Float[Array, "b h w 3"]) -> Shares:
+        def summed(images: Float[Array, "b h w c"]) -> Shares:
             shares = flat_shares(images, targets)
             return Shares(*(jnp.sum(jnp.where(mask, x, 0)) for x in shares))
 

@@ -18,7 +18,7 @@ class MeanAbsoluteError(ImageMean):
     }
 
     def per_image(
-        self, images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
+        self, images: Float[Array, "b h w c"], targets: Float[Array, "b h w c"]
     ) -> Float[Array, "b"]:
         return jnp.mean(jnp.abs(images - targets), axis=(1, 2, 3))
 

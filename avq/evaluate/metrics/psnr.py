@@ -30,7 +30,7 @@ class PeakSignalToNoiseRatio(ImageMean):
     meaning: Mapping[str, str] = {"psnr": "peak signal-to-noise ratio, dB, mean over images"}
 
     def per_image(
-        self, images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
+        self, images: Float[Array, "b h w c"], targets: Float[Array, "b h w c"]
     ) -> Float[Array, "b"]:
         return psnr(images, targets)
 
@@ -46,8 +46,8 @@ class PooledPeakSignalToNoiseRatio(Metric[Mean]):
 
     def batch(
         self,
-        images: Float[Array, "b h w 3"],
-        targets: Float[Array, "b h w 3"],
+        images: Float[Array, "b h w c"],
+        targets: Float[Array, "b h w c"],
         codes: tuple[Int[Array, "b _h _w"], ...],
         mask: Bool[Array, "b"],
         about: About,

@@ -123,7 +123,7 @@ class StructuralSimilarity(ImageMean):
     }
 
     def per_image(
-        self, images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
+        self, images: Float[Array, "b h w c"], targets: Float[Array, "b h w c"]
     ) -> Float[Array, "b"]:
         return ssim(images, targets)
 
@@ -139,7 +139,7 @@ class MultiScaleStructuralSimilarity(ImageMean):
     }
 
     def per_image(
-        self, images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
+        self, images: Float[Array, "b h w c"], targets: Float[Array, "b h w c"]
     ) -> Float[Array, "b"]:
         return ms_ssim(images, targets)
 

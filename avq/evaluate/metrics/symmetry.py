@@ -28,7 +28,7 @@ class Symmetry(ImageMean):
     }
 
     def per_image(
-        self, images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
+        self, images: Float[Array, "b h w c"], targets: Float[Array, "b h w c"]
     ) -> Float[Array, "b"]:
         error = images - targets
         return jnp.mean(jnp.abs(error - error[:, :, ::-1]), axis=(1, 2, 3))
@@ -67,7 +67,7 @@ class EyeColour(ImageMean):
         self.eyes = eyes
 
     def per_image(
-        self, images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
+        self, images: Float[Array, "b h w c"], targets: Float[Array, "b h w c"]
     ) -> Float[Array, "b"]:
         error = images - targets
         left, right = (_window(place, *error.shape[1:3]) for place in self.eyes)

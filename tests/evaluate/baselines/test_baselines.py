@@ -108,6 +108,16 @@ def test_codec_that_pillow_lacks_is_left_out_with_a_word(image_folder, views, mo
     assert "avif is left out: this Pillow was built without it" in caplog.text
 
 
+def test_codec_without_alpha_is_left_out_of_images_that_have_it(views, caplog, monkeypatch):
+    monkeypatch.setattr(baselines, "CODECS", {"jpeg": CODECS["jpeg"]})
+    monkeypatch.setattr(baselines, "_patch_quantizers", lambda model, size: {})
+    images = ImageSet(open_source("docs/images"), channels=4)
+    results = Results({}, {"psnr": np.ones(1, np.float32)}, np.arange(1), np.zeros(1, np.uint32))
+    others = partial(patch_codebooks, views), parallel.make_mesh(1), 1
+    assert measure_baselines(autoencoder(levels=1), results, images, SUMMARY, *others) == {}
+    assert "jpeg is left out: it cannot store 4 channels" in caplog.text
+
+
 def figures(model_psnr, above=0):
     return {
         "patch_kmeans": Baseline(24.8512, 0.8, 0.625, 1000, model_psnr),

@@ -60,6 +60,18 @@ def test_every_image_is_encoded_by_itself_in_order(image):
     assert files == [nearest_file(CODECS["webp"], one, 900.0) for one in images]
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", HERE)
+def test_other_channels_are_encoded_where_the_codec_has_them(image, name, channels):
+    codec = CODECS[name]
+    assert (channels in codec.channels) == (name != "jpeg" or channels == 1)
+    if channels in codec.channels:
+        pixels = image[..., [0, 0, 0, 1]] | 1 if channels == 4 else image[..., :1]
+        made = codec.decode(codec.encode(pixels, codec.options[-1]), channels)
+        assert made.shape == (64, 64, channels)
+        assert np.abs(made.astype(float) - pixels).mean() < 2
+
+
 @pytest.mark.parametrize("size", [11, 16])
 @pytest.mark.parametrize("name", HERE)
 def test_smallest_images_are_encoded(image, name, size):

@@ -48,7 +48,7 @@ def cut_out(image, side):
 def test_patches_are_cut_out_row_by_row(views):
     patches = to_patches(views, 8)
     np.testing.assert_array_equal(patches, np.concatenate([cut_out(v, 8) for v in views]))
-    np.testing.assert_array_equal(from_patches(patches, 16), views)
+    np.testing.assert_array_equal(from_patches(patches, 16, 3), views)
 
 
 def test_kmeans_is_lloyds_algorithm(rng):
@@ -110,9 +110,10 @@ def test_second_level_is_fitted_to_what_the_first_leaves(views):
     np.testing.assert_allclose(fine, means, atol=0.02)  # Lloyd's fixed point, but for rounds
 
 
-def test_images_of_as_many_patches_as_codes_are_reproduced(rng):
-    patches = rng.integers(0, 256, (8, 4 * 4 * 3)).astype(np.uint8)
-    views = from_patches(patches[rng.integers(8, size=20 * 16)], 16)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_as_many_patches_as_codes_are_reproduced(rng, channels):
+    patches = rng.integers(0, 256, (8, 4 * 4 * channels)).astype(np.uint8)
+    views = from_patches(patches[rng.integers(8, size=20 * 16)], 16, channels)
     codebooks = [jnp.asarray(book) for book in patch_codebooks(views, (4,), (8,))]
     images = to_float(jnp.asarray(views))
     out = jax.jit(PatchQuantizer((4,), (8,)).apply)({"codebooks": codebooks}, images)

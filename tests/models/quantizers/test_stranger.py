@@ -105,7 +105,11 @@ def test_training_reaches_the_encoder_through_it(key):
 
 def test_describe_counts_no_table_and_the_bits_of_its_codes():
     config = ConfigDict(
-        {"data": {"image_size": 16}, "model": MODEL, "loss": {"adversarial_weight": 0.0}}
+        {
+            "data": {"image_size": 16, "channels": 3},
+            "model": MODEL,
+            "loss": {"adversarial_weight": 0.0},
+        }
     )
     report = describe(config)
     rows = {row["name"]: row for row in report["modules"]}
