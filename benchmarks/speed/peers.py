@@ -124,13 +124,16 @@ def runtime_calls(twin: TorchCalls, dtype: str, device: str) -> dict[str, Runtim
 
 
 def systems(compare: Compare, case: str, settings: list[str], device: str) -> list[Row]:
-    """Training, encoding and decoding beside the twin, and beside our own reference operations;
-    the latter two beside runtimes that only infer, too.
+    """Training, encoding and decoding beside the twin, and beside our own reference operations and
+    float32; the latter two beside runtimes that only infer, too.
     """
     config = tasks.load(settings)
     ours = AvqCalls(config)
+    own = {}
     with reference_ops():
-        reference = AvqCalls(config)
+        own["ours, plain formulation"] = AvqCalls(config)
+    if config.model.dtype != "float32":
+        own["ours, float32"] = AvqCalls(tasks.load([*settings, "--config.model.dtype=float32"]))
     eager = TorchCalls(config, ours, device)
     runtimes = runtime_calls(eager, config.model.dtype, device)
     require_equal(ours, eager, config.model.dtype)
@@ -142,7 +145,7 @@ def systems(compare: Compare, case: str, settings: list[str], device: str) -> li
         peers = {
             "PyTorch twin, eager": getattr(eager, what),
             "PyTorch twin, torch.compile": getattr(compiled, what),
-            "ours, plain formulation": getattr(reference, what),
+            **{name: getattr(calls, what) for name, calls in own.items()},
         }
         if what != "train":
             peers |= {name: getattr(calls, what) for name, calls in runtimes.items()}
