@@ -247,13 +247,13 @@ class Tokenizer:
         return tuple(table[grid] for table, grid in zip(self.codebooks, codes, strict=True))
 
     @property
-    def _sides(self) -> list[int]:
-        """Sides of the squares that images become, pixels."""
+    def sides(self) -> list[int]:
+        """Sides of the squares that images become, pixels, in ascending order."""
         larger = (self.image_size * times for times in (2, 4))
         return [self.image_size, *(side for side in larger if side <= LARGEST)]
 
     def _tiling(self, height: int, width: int) -> Tiling:
-        sides = self._sides
+        sides = self.sides
         side = next((side for side in sides if side >= max(height, width)), sides[-1])
         return tiling(height, width, side, self.stride)
 

@@ -1,11 +1,11 @@
 """Files of avq beside those of other codecs: bytes, quality and milliseconds of every image.
 
-    python -m benchmarks.codecs --model RUN ... --data PATH [--runs N] [--json FILE]
-        [--curves FILE.png] [--pictures FILE.png] [--compressai]
+    python -m benchmarks.codecs --model RUN ... --data PATH [--rates BITS ...] [--runs N]
+        [--json FILE] [--curves FILE.png] [--pictures FILE.png] [--compressai]
 
 A model is a run with a codec, which `avq compress` gives it. JPEG, WebP, JPEG 2000 and AVIF are
-Pillow's, each at the size of each model's file and at some bits a pixel; where a codec has no file
-as small, its smallest counts, and the row says `above`. An encode or decode is the median of
+Pillow's, each at the size of each model's file and at `--rates`, bits a pixel; where a codec has no
+file as small, its smallest counts, and the row says `above`. An encode or decode is the median of
 `--runs` calls after one to warm up, from pixels to bytes and back. A model's rows split it:
 `entropy_encode_ms` is the part of `encode_ms` that entropy coding takes.
 
@@ -43,7 +43,7 @@ from avq.pixels import to_float
 from benchmarks._common import Row, make_parser, write_json
 from benchmarks.use.codec_figures import draw_curves, draw_pictures
 
-BITS_PER_PIXEL = (0.06, 0.12, 0.25, 0.5, 1.0)  # of Pillow's codecs in the curves
+RATES = (0.06, 0.12, 0.25, 0.5, 1.0)  # of Pillow's codecs in the curves, bits a pixel
 MEANS = ("bytes", "bits_per_pixel", "psnr", "ms_ssim", "encode_ms", "decode_ms")
 Picture = UInt8[np.ndarray, "_h _w 3"]
 
@@ -82,7 +82,8 @@ class Model:
 
     def encode(self, image: Picture) -> bytes:
         """File of an image."""
-        return pack(self._codes(image), image.shape[:2], self.codec)
+        (codes,) = self.tokenizer.encode_each([image])
+        return self._file(image, codes)
 
     def decode(self, file: bytes) -> Picture:
         """Image of a file."""
@@ -90,10 +91,15 @@ class Model:
         (image,) = self.tokenizer.decode_each([codes], [size])
         return image
 
-    def row(self, image: Picture, runs: int) -> Row:
-        """What an image costs, and what becomes of it."""
-        codes, coder = self._codes(image), Coder(self.codec.networks)
-        file = self.encode(image)
+    def row(self, image: Picture, codes: Codes, runs: int) -> Row:
+        """What an image costs, and what becomes of it.
+
+        Args:
+            image: the image.
+            codes: of it.
+            runs: timed calls.
+        """
+        file, coder = self._file(image, codes), Coder(self.codec.networks)
         bits, shapes = sum(coder.bits(codes)), [grid.shape for grid in codes]
         entropy_coded = coder.encode(codes)
         return coded_row(f"avq {self.name}", image, file, self.encode, self.decode, runs) | {
@@ -103,19 +109,20 @@ class Model:
             "entropy_decode_ms": milliseconds(partial(coder.decode, entropy_coded, shapes), runs),
         }
 
-    def order_0_bits(self, images: Pictures) -> float:
-        """Bits that all codes of the images take by tables of their own frequencies, one a level,
-        which no file would have to hold.
-        """
-        counts = [np.zeros(size, np.int64) for size in self.tokenizer.codebook_sizes]
-        for codes in self.tokenizer.encode_each(images):
-            for count, grid in zip(counts, codes, strict=True):
-                count += np.bincount(grid.reshape(-1), minlength=len(count))
-        return float(sum(scipy.stats.entropy(n, base=2) * n.sum() for n in counts))
+    def _file(self, image: Picture, codes: Codes) -> bytes:
+        return pack(codes, image.shape[:2], self.codec)
 
-    def _codes(self, image: Picture) -> Codes:
-        (codes,) = self.tokenizer.encode_each([image])
-        return codes
+
+def order_0_bits(codes: Sequence[Codes]) -> float:
+    """Bits that codes of images take by tables of their own frequencies, one a level, which
+    no file would have to hold.
+    """
+    levels = (
+        np.concatenate([grid.reshape(-1) for grid in each]) for each in zip(*codes, strict=True)
+    )
+    return sum(
+        len(level) * float(scipy.stats.entropy(np.bincount(level), base=2)) for level in levels
+    )
 
 
 def milliseconds(call: Callable[[], Any], runs: int) -> float:
@@ -152,18 +159,31 @@ def pillow_row(name: str, codec: Codec, image: Picture, target: float, runs: int
     return coded_row(name, image, file.content, encode, codec.decode, runs) | {"above": file.above}
 
 
-def measure(models: Sequence[Model], images: Pictures, runs: int) -> Iterator[Row]:
+def measure(
+    models: Sequence[Model],
+    codes: Sequence[Sequence[Codes]],
+    images: Pictures,
+    rates: Sequence[float],
+    runs: int,
+) -> Iterator[Row]:
     """A row for each codec, image and size; `beside` is the model whose file's size a codec was
     given, or the bits a pixel.
+
+    Args:
+        models: the models.
+        codes: by model, of all images.
+        images: to compress.
+        rates: of Pillow's codecs, bits a pixel.
+        runs: timed calls.
     """
     codecs = {name: codec for name, codec in CODECS.items() if codec.is_available()}
-    for name, image in zip(images.names, images, strict=True):
+    each_codes = zip(*codes, strict=True)
+    for name, image, own in zip(images.names, images, each_codes, strict=True):
         targets: dict[str, float] = {
-            f"{rate:g} bits a pixel": rate * image.shape[0] * image.shape[1] / 8
-            for rate in BITS_PER_PIXEL
+            f"{rate:g} bits a pixel": rate * image.shape[0] * image.shape[1] / 8 for rate in rates
         }
-        for model in models:
-            row = model.row(image, runs)
+        for model, grids in zip(models, own, strict=True):
+            row = model.row(image, grids, runs)
             targets[row["codec"]] = float(row["bytes"])
             yield {"image": name, "beside": row["codec"], **row}
         for beside, target in targets.items():
@@ -185,28 +205,27 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def entropy_row(model: Model, rows: Sequence[Row], images: Pictures) -> Row:
+def entropy_row(rows: Sequence[Row], codes: Sequence[Codes]) -> Row:
     """What a model's entropy coding saves and costs, over all images.
 
     Args:
-        model: the model.
         rows: of its files.
-        images: that they are of.
+        codes: of the images.
     """
     summed = ("codes", "cross_entropy_bytes", *(key for key in rows[0] if key.endswith("_ms")))
     total = {key: sum(row[key] for row in rows) for key in summed}
-    codes, order_0 = total["codes"], model.order_0_bits(images)
+    number, order_0 = total["codes"], order_0_bits(codes)
     entropy_ms = total["entropy_encode_ms"], total["entropy_decode_ms"]
     return {
         "codec": rows[0]["codec"],
-        "order_0_bits_per_code": order_0 / codes,
-        "bits_per_code": 8 * total["cross_entropy_bytes"] / codes,
+        "order_0_bits_per_code": order_0 / number,
+        "bits_per_code": 8 * total["cross_entropy_bytes"] / number,
         "saved": 1 - 8 * total["cross_entropy_bytes"] / order_0,
         "largest_overhead_bytes": max(row["bytes"] - row["cross_entropy_bytes"] for row in rows),
         "entropy_share_of_encode": entropy_ms[0] / (total["encode_ms"] - entropy_ms[0]),
         "entropy_share_of_decode": entropy_ms[1] / (total["decode_ms"] - entropy_ms[1]),
-        "encoded_symbols_per_second": 1e3 * codes / entropy_ms[0],
-        "decoded_symbols_per_second": 1e3 * codes / entropy_ms[1],
+        "encoded_symbols_per_second": 1e3 * number / entropy_ms[0],
+        "decoded_symbols_per_second": 1e3 * number / entropy_ms[1],
     }
 
 
@@ -226,6 +245,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, nargs="+", required=True, metavar="RUN")
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH")
     parser.add_argument(
+        "--rates", type=float, nargs="*", default=RATES, metavar="BITS", help="bits a pixel"
+    )
+    parser.add_argument(
         "--curves", type=Path, metavar="FILE", help="picture of rate and distortion"
     )
     parser.add_argument("--pictures", type=Path, metavar="FILE", help="images at equal bytes")
@@ -233,13 +255,14 @@ def main() -> None:
     arguments = parser.parse_args()
     cpu.keep_memory()
     models, images = [Model.of(run) for run in arguments.model], Pictures(arguments.data)
-    rows = list(tqdm(measure(models, images, arguments.runs), unit=" rows"))
+    codes = [list(model.tokenizer.encode_each(images)) for model in models]
+    rows = list(tqdm(measure(models, codes, images, arguments.rates, arguments.runs), unit=" rows"))
     means = summary(rows)
     print_table(means)
-    entropy = []
-    for model in models:
-        own = [row for row in rows if row["codec"] == f"avq {model.name}"]
-        entropy.append(entropy_row(model, own, images))
+    entropy = [
+        entropy_row([row for row in rows if row["codec"] == f"avq {model.name}"], own)
+        for model, own in zip(models, codes, strict=True)
+    ]
     print_table(entropy)
     result = {"rows": rows, "means": means, "entropy": entropy}
     if arguments.compressai:

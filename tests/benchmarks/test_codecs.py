@@ -1,14 +1,13 @@
 """Rows of `python -m benchmarks.codecs`."""
 
 import io
-from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from avq.evaluate.baselines.codecs import CODECS
-from benchmarks.use.codecs import Model, entropy_row, pillow_row, summary
+from benchmarks.use.codecs import entropy_row, pillow_row, summary
 
 
 def test_row_of_a_codec_is_of_a_file_that_pillow_writes():
@@ -40,15 +39,6 @@ def test_summary_is_the_mean_of_each_codec_and_rate():
     assert (avq["images"], avq["bytes"], avq["above"]) == (1, 9, 0)
 
 
-class Stored:
-    """Tokenizer of two images whose codes are known."""
-
-    codebook_sizes = (4,)
-
-    def encode_each(self, images):
-        return iter([(np.array([[0, 1], [2, 3]]),), (np.array([[0, 0], [0, 0]]),)])
-
-
 def test_what_entropy_coding_saves_is_measured_against_frequencies_of_the_codes_themselves():
     times = {
         "encode_ms": 11.0,
@@ -60,7 +50,7 @@ def test_what_entropy_coding_saves_is_measured_against_frequencies_of_the_codes_
         times | {"codec": "avq four", "bytes": 3, "codes": 4, "cross_entropy_bytes": 0.75},
         times | {"codec": "avq four", "bytes": 2, "codes": 4, "cross_entropy_bytes": 0.25},
     ]
-    row = entropy_row(Model("four", cast(Any, Stored()), None), rows, cast(Any, [None, None]))
+    row = entropy_row(rows, [(np.array([[0, 1], [2, 3]]),), (np.array([[0, 0], [0, 0]]),)])
     bits = -(5 / 8 * np.log2(5 / 8) + 3 / 8 * np.log2(1 / 8))
     assert row["order_0_bits_per_code"] == pytest.approx(bits)
     assert row["bits_per_code"] == 1.0

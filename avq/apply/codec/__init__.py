@@ -1,7 +1,7 @@
 """Entropy coding of a tokenizer's codes, by integer arithmetic alone.
 
 `order.py` says which codes are coded together and what is known around them by then, `network.py`
-predicts them from it, `coder.py` turns them into bytes and back. `fitting.py` fits the networks
-to `training_codes.py`, `stored.py` keeps them with the run, and `image_file.py` is the file of an
-image.
+predicts them from it, `coder.py` turns them into bytes and back; `plain.py` does so without
+prediction. `fitting.py` fits the networks to `training_codes.py`, `stored.py` keeps them with the
+run, and `image_file.py` is the file of an image.
 """

@@ -1,17 +1,20 @@
 """Codes of an image to bytes and back, by range coding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from avq.apply.codec.network import TOTAL, Network
-from avq.apply.codec.order import Step, contexts, steps
+from avq.apply.codec.order import contexts, steps
 from avq.errors import InputError
 
-AT_ONCE = 256  # codes that are predicted together: their frequencies fit into a cache
+TOGETHER = 2048  # codes of a step whose clusters are all coded before their places
 Grid = Int[np.ndarray, "_h _w"]
+Digits = Int[np.ndarray, "n"]
+Visit = Callable[[int, Digits, Float[np.ndarray, "n _c"]], Digits]
 
 
 class Coder:
@@ -27,9 +30,13 @@ class Coder:
     def encode(self, grids: Sequence[Grid]) -> bytes:
         """Bytes of an image's codes, finest level first; none where there are no codes."""
         stream = _library()
-        encoder = stream.queue.RangeEncoder()
-        for codes, frequencies in self._predicted(grids):
-            encoder.encode(codes.astype(np.int32), _family(stream), frequencies)
+        encoder, family = stream.queue.RangeEncoder(), _family(stream)
+
+        def visit(level: int, digits: Digits, frequencies: Float[np.ndarray, "n _c"]) -> Digits:
+            encoder.encode(digits, family, frequencies)
+            return digits
+
+        self._visit([grid.astype(np.int32) for grid in grids], visit)
         words: np.ndarray = encoder.get_compressed()
         return words.astype("<u4").tobytes().rstrip(b"\0")  # the decoder's own padding
 
@@ -45,60 +52,68 @@ class Coder:
         """
         stream = _library()
         words = np.frombuffer(data + b"\0" * (-len(data) % 4), "<u4").astype(np.uint32)
-        decoder = stream.queue.RangeDecoder(words)
-        grids = [np.zeros(shape, np.int32) for shape in shapes]
-        for level, step in self._steps(grids):
-            rows, columns = step.places
-            view = grids[level][rows, columns]
-            flat = np.empty(view.size, np.int32)
-            for part, frequencies in self._predictions(level, step, grids):
-                try:
-                    flat[part] = decoder.decode(_family(stream), frequencies)
-                except AssertionError as error:  # the library's word for impossible bytes
-                    raise InputError("the codes are damaged") from error
-            view[...] = flat.reshape(view.shape)
-        return tuple(grids)
+        decoder, family = stream.queue.RangeDecoder(words), _family(stream)
+
+        def visit(level: int, digits: Digits, frequencies: Float[np.ndarray, "n _c"]) -> Digits:
+            try:
+                found: np.ndarray = decoder.decode(family, frequencies)
+            except AssertionError as error:  # the library's word for impossible bytes
+                raise InputError("the codes are damaged") from error
+            return found
+
+        grids = tuple(np.zeros(shape, np.int32) for shape in shapes)
+        self._visit(grids, visit)
+        return grids
 
     def bits(self, grids: Sequence[Grid]) -> list[float]:
         """Cross-entropy of each level's codes, finest first: the bits that they take, but for the
         rounding of a file to whole bytes.
         """
         each = [0.0] * len(grids)
-        for level, step in self._steps(grids):
-            flat = grids[level][step.places].reshape(-1)
-            for part, frequencies in self._predictions(level, step, grids):
-                chosen = np.take_along_axis(frequencies, flat[part, None], axis=1) + 1
-                each[level] -= float(np.log2(chosen / TOTAL).sum())
+
+        def visit(level: int, digits: Digits, frequencies: Float[np.ndarray, "n _c"]) -> Digits:
+            chosen = np.take_along_axis(frequencies, digits[:, None], axis=1) + 1
+            each[level] -= float(np.log2(chosen / TOTAL).sum())
+            return digits
+
+        self._visit([grid.astype(np.int32) for grid in grids], visit)
         return each
 
-    def _steps(self, grids: Sequence[Grid]) -> Iterator[tuple[int, Step]]:
-        """Steps of all levels that have codes in these grids."""
+    def _visit(self, grids: Sequence[Grid], visit: Visit) -> None:
+        """Replaces codes by those that `visit` returns, in the order of coding.
+
+        Args:
+            grids: of an image, finest level first; what is not known yet is not read.
+            visit: function of the level, of digits, and of their frequencies, each less 1.
+        """
         for level in reversed(range(len(grids))):
-            height, width = grids[level].shape
-            for step in steps(height, width, has_parent=level + 1 < len(grids)):
-                if grids[level][step.places].size:
-                    yield level, step
+            network, grid = self.networks[level], grids[level]
+            parent = grids[level + 1] if level + 1 < len(grids) else None
+            sizes = [len(each.ranks) for each in self.networks[level : level + 2]]
+            height, width = grid.shape
+            for step in steps(height, width, has_parent=parent is not None):
+                around, codes = contexts(step, grid, parent, sizes), grid[step.places]
+                flat = around.reshape(-1, around.shape[-1]), codes.reshape(-1)
+                for start in range(0, codes.size, TOGETHER):
+                    known, some = (values[start : start + TOGETHER] for values in flat)
+                    hidden = network.hidden(step.kind, known)
+                    some[:] = _visited(network, hidden, some, partial(visit, level))
+                grid[step.places] = flat[1].reshape(codes.shape)
 
-    def _predictions(
-        self, level: int, step: Step, grids: Sequence[Grid]
-    ) -> Iterator[tuple[slice, Float[np.ndarray, "_n _c"]]]:
-        """Frequencies of the codes of a step, in parts."""
-        sizes = [len(network.own) - 1 for network in self.networks[level : level + 2]]
-        parent = grids[level + 1] if level + 1 < len(grids) else None
-        around = contexts(step, grids[level], parent, sizes)
-        flat = around.reshape(-1, around.shape[-1])
-        for start in range(0, len(flat), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            yield part, self.networks[level].frequencies(step.kind, flat[part])
 
-    def _predicted(
-        self, grids: Sequence[Grid]
-    ) -> Iterator[tuple[Int[np.ndarray, "_n"], Float[np.ndarray, "_n _c"]]]:
-        """Codes in the order of coding, with their frequencies."""
-        for level, step in self._steps(grids):
-            flat = grids[level][step.places].reshape(-1)
-            for part, frequencies in self._predictions(level, step, grids):
-                yield flat[part], frequencies
+def _visited(
+    network: Network,
+    hidden: Float[np.ndarray, "n _h"],
+    codes: Digits,
+    visit: Callable[[Digits, Float[np.ndarray, "n _c"]], Digits],
+) -> Digits:
+    """Codes whose digits `visit` returns: all clusters, then the places cluster by cluster."""
+    cluster, place = network.split(codes)
+    cluster = visit(cluster, network.of_clusters(hidden))
+    order = np.argsort(cluster, kind="stable")
+    frequencies = network.of_places(hidden[order], cluster[order])
+    place[order] = visit(place[order], frequencies)
+    return network.joined(cluster, place)
 
 
 def _library() -> Any:

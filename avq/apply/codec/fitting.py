@@ -10,12 +10,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from avq.apply.codec.network import EXACT, HIGHEST, LIKELIEST, MAX_CODES, Network
-from avq.apply.codec.order import AROUND, NEAR, contexts, kinds, steps
+from avq.apply.codec.network import EXACT, HIGHEST, LIKELIEST, MAX_CODES, Network, digits
+from avq.apply.codec.order import contexts, kinds, slots, steps
 from avq.errors import InputError
 
-DIM = 16  # channels of an embedding
-HIDDEN = 64
+DIM = 8  # channels of an embedding
+HIDDEN = 32
 CAP = 6.0  # where hidden units are cut off
 PER_NAT = 32  # places of the table of weights for a factor of e
 BATCH, STEPS, CHECKS = 2048, 1500, 10
@@ -24,7 +24,7 @@ RATE = 4e-3
 HELD_OUT = 8  # one in so many images, the last ones, choose the step that is kept
 
 Params = Mapping[str, Array]
-Samples = list[tuple[Int[np.ndarray, "_n s"], Int[np.ndarray, "_n"]]]  # by kind of step
+Samples = list[tuple[Int[np.ndarray, "_n s"], Int[np.ndarray, "_n"]]]  # contexts, ranks by kind
 
 
 def fit(
@@ -52,13 +52,15 @@ def fit(
     held_out = images >= len(images) - len(images) // HELD_OUT
     for level, table in enumerate(vectors):
         parent = vectors[level + 1] if level + 1 < len(vectors) else None
-        sizes = [len(table)] if parent is None else [len(table), len(parent)]
+        tables = [table] if parent is None else [table, parent]
+        ranks = clustered(table)
         train, check = (
-            _samples([grids[chosen] for grids in codes[level : level + 2]], sizes)
+            _samples([grids[chosen] for grids in codes[level : level + 2]], tables, ranks)
             for chosen in (~held_out, held_out)
         )
-        start = _init([table] if parent is None else [table, parent], train)
-        networks.append(rounded(_trained(start, train, check, numbers[level], on_steps)))
+        start = _init(tables, train)
+        params = _trained(start, train, check, numbers[level], on_steps)
+        networks.append(rounded(params, ranks))
     return networks
 
 
@@ -66,37 +68,60 @@ def _steps_for(codes: int) -> int:
     return min(STEPS, max(CHECKS, PASSES * codes // BATCH))
 
 
-def _samples(grids: Sequence[Int[np.ndarray, "b _h _w"]], sizes: Sequence[int]) -> Samples:
-    """What is known around all codes of a level, and the codes."""
+def clustered(table: Float[np.ndarray, "k _d"]) -> Int[np.ndarray, "k"]:
+    """Ranks of codes in clusters of near vectors: halves along the main direction, halved again."""
+    clusters, places = digits(len(table))
+
+    def halved(codes: Int[np.ndarray, "_n"], number: int) -> list[Int[np.ndarray, "_m"]]:
+        if number == 1 or len(codes) < 2:
+            return [codes]
+        centred = table[codes] - table[codes].mean(axis=0)
+        main = np.linalg.svd(centred.astype(np.float64), full_matrices=False)[2][0]
+        ascending = codes[np.argsort(centred @ main, kind="stable")]
+        half = number // 2
+        cut = half * places
+        return halved(ascending[:cut], half) + halved(ascending[cut:], number - half)
+
+    return np.argsort(np.concatenate(halved(np.arange(len(table)), clusters)))
+
+
+def _samples(
+    grids: Sequence[Int[np.ndarray, "b _h _w"]],
+    tables: Sequence[Float[np.ndarray, "_k _d"]],
+    ranks: Int[np.ndarray, "_k"],
+) -> Samples:
+    """What is known around all codes of a level, and the ranks of these."""
     own, parent = grids[0], grids[1] if len(grids) > 1 else None
     found: list[Any] = [[] for _ in range(kinds(parent is not None))]
     _, height, width = own.shape
     for step in steps(height, width, has_parent=parent is not None):
-        around = contexts(step, own, parent, sizes)
+        around = contexts(step, own, parent, [len(table) for table in tables])
         rows, columns = step.places
         flat = around.reshape(-1, around.shape[-1]).astype(np.int16)
-        found[step.kind].append((flat, own[:, rows, columns].reshape(-1).astype(np.int16)))
-    none = (np.zeros((0, NEAR + len(AROUND) * (len(grids) > 1)), np.int16), np.zeros(0, np.int16))
+        found[step.kind].append((flat, ranks[own[:, rows, columns].reshape(-1)].astype(np.int16)))
+    none = np.zeros((0, slots(parent is not None)), np.int16), np.zeros(0, np.int16)
     joined = [[np.concatenate(parts) for parts in zip(none, *each, strict=True)] for each in found]
     return [(around, codes) for around, codes in joined]
 
 
-def _init(vectors: Sequence[Float[np.ndarray, "_k _d"]], train: Samples) -> Params:
+def _init(tables: Sequence[Float[np.ndarray, "_k _d"]], train: Samples) -> Params:
     """Parameters that predict the frequency of each code, whatever is around it."""
     rng = np.random.default_rng(0)
-    slots = NEAR + len(AROUND) * (len(vectors) > 1)
-    codes = max(len(vectors[0]), 2)
-    counts = np.stack([np.bincount(targets, minlength=codes) for _, targets in train])
-    pooled = counts.sum(axis=0) + 0.5
-    shares = counts + pooled / pooled.sum() * codes
-    tables = [_principal(table, rng) for table in vectors]
+    inputs = slots(len(tables) > 1) * DIM
+    clusters, places = digits(len(tables[0]))
+    ranks = np.concatenate([ranks for _, ranks in train])
+    counts = np.bincount(ranks, minlength=clusters * places).reshape(clusters, places) + 0.5
+    biases = (np.log(each / each.sum(axis=-1, keepdims=True)) for each in (counts.sum(1), counts))
+    of_clusters, of_places = (
+        np.insert(np.zeros((*bias.shape[:-1], HIDDEN, bias.shape[-1])), HIDDEN, bias, axis=-2)
+        for bias in biases
+    )
     params = {
-        "own": tables[0],
-        "parent": tables[1] if len(vectors) > 1 else np.zeros((0, DIM)),
-        "first": rng.normal(size=(len(train), slots * DIM, HIDDEN)) / math.sqrt(8 * slots),
+        "embeddings": np.concatenate([_principal(table, rng) for table in tables]),
+        "first": rng.normal(size=(len(train), inputs, HIDDEN)) / math.sqrt(inputs),
         "first_bias": np.zeros((len(train), HIDDEN)),
-        "second": np.zeros((HIDDEN, codes)),
-        "second_bias": np.log(shares / shares.sum(axis=1, keepdims=True)),
+        "clusters": of_clusters,
+        "places": of_places,
     }
     return {name: jnp.asarray(values, jnp.float32) for name, values in params.items()}
 
@@ -114,21 +139,19 @@ def _principal(table: Float[np.ndarray, "k d"], rng: np.random.Generator) -> np.
     return embedded
 
 
-def _logits(params: Params, kind: Int[Array, ""], around: Int[Array, "n s"]) -> Array:
-    near = params["own"][around[:, :NEAR]].reshape(len(around), -1)
-    rest = params["parent"][around[:, NEAR:]].reshape(len(around), -1)
-    inputs = jnp.concatenate([near, rest], axis=1)
-    hidden = inputs @ params["first"][kind] + params["first_bias"][kind][None]
-    return jnp.clip(hidden, 0, CAP) @ params["second"] + params["second_bias"][kind][None]
-
-
 def _loss(
-    params: Params, kind: Int[Array, ""], around: Int[Array, "n s"], codes: Int[Array, "n"]
+    params: Params, kind: Int[Array, ""], around: Int[Array, "n s"], ranks: Int[Array, "n"]
 ) -> Float[Array, ""]:
     """Mean nats of codes."""
-    logits = _logits(params, kind, around.astype(jnp.int32))
-    each = optax.softmax_cross_entropy_with_integer_labels(logits, codes.astype(jnp.int32))
-    return jnp.mean(each)
+    inputs = params["embeddings"][around.astype(jnp.int32)].reshape(len(around), -1)
+    hidden = inputs @ params["first"][kind] + params["first_bias"][kind][None]
+    hidden = jnp.pad(jnp.clip(hidden, 0, CAP), ((0, 0), (0, 1)), constant_values=1)
+    cluster, place = jnp.divmod(ranks.astype(jnp.int32), params["places"].shape[2])
+    # All places of all clusters: a matrix product takes less time than a matrix for each code.
+    of_places = jnp.einsum("nh,chm->ncm", hidden, params["places"])
+    chosen = jnp.take_along_axis(of_places, cluster[:, None, None], axis=1)[:, 0]
+    nats = optax.softmax_cross_entropy_with_integer_labels
+    return jnp.mean(nats(hidden @ params["clusters"], cluster) + nats(chosen, place))
 
 
 def _trained(
@@ -142,13 +165,13 @@ def _trained(
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, number))
 
     @jax.jit
-    def update(params: Params, state: Any, kind: Any, around: Any, codes: Any) -> Any:
-        gradients = jax.grad(_loss)(params, kind, around, codes)
+    def update(params: Params, state: Any, kind: Any, around: Any, ranks: Any) -> Any:
+        gradients = jax.grad(_loss)(params, kind, around, ranks)
         updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(params, updates), state
 
     rng, state = np.random.default_rng(0), optimizer.init(params)
-    sizes = np.array([len(codes) for _, codes in train])
+    sizes = np.array([len(ranks) for _, ranks in train])
     loss = jax.jit(_loss)
     best, least = params, _mean(loss, params, check)
     for step in range(1, number + 1):
@@ -164,33 +187,32 @@ def _trained(
 def _mean(loss: Callable[..., Array], params: Params, samples: Samples) -> float:
     """Loss of all samples, a batch at a time, whose last is filled by repetition."""
     total, count = 0.0, 0
-    for kind, (around, codes) in enumerate(samples):
-        for start in range(0, min(len(codes), 16 * BATCH), BATCH):
-            rows = np.arange(start, start + BATCH) % len(codes)
-            n = min(BATCH, len(codes) - start)
-            total += n * float(loss(params, kind, around[rows], codes[rows]))
+    for kind, (around, ranks) in enumerate(samples):
+        for start in range(0, min(len(ranks), 16 * BATCH), BATCH):
+            rows = np.arange(start, start + BATCH) % len(ranks)
+            n = min(BATCH, len(ranks) - start)
+            total += n * float(loss(params, kind, around[rows], ranks[rows]))
             count += n
     return total / max(count, 1)
 
 
-def rounded(params: Params) -> Network:
+def rounded(params: Params, ranks: Int[np.ndarray, "_k"]) -> Network:
     """A network of integers that predicts what one of floats does, nearly.
 
     Every sum has as many bits as its range allows.
     """
     p = {name: np.asarray(values, np.float64) for name, values in params.items()}
-    own, parent = (127 / max(np.abs(p[name]).max(initial=0), 1e-6) for name in ("own", "parent"))
-    near = NEAR * p["own"].shape[1]
+    embedded = 127 / max(np.abs(p["embeddings"]).max(), 1e-6)
     units = HIGHEST / CAP  # of a hidden unit
-    first = p["first"] * units
-    first[:, :near] /= own
-    first[:, near:] /= parent
-    first_bias = p["first_bias"] * units
-    first_sum = 127 * np.abs(first).sum(axis=1).max() + np.abs(first_bias).max()
-    second = p["second"] * PER_NAT / units
-    second_bias = (p["second_bias"] - p["second_bias"].max(axis=1, keepdims=True)) * PER_NAT
-    second_sum = HIGHEST * np.abs(second).sum(axis=0).max() + np.abs(second_bias).max()
-    shifts = [int(math.log2(EXACT / 2 / max(bound, 1.0))) for bound in (first_sum, second_sum)]
+    first, first_bias = p["first"] * units / embedded, p["first_bias"] * units
+    bounds = [127 * np.abs(first).sum(axis=1).max() + np.abs(first_bias).max()]
+    tables = []
+    for table in (p["clusters"], p["places"]):
+        weights, bias = table[..., :-1, :] / units, table[..., -1:, :]
+        bias = bias - bias.max(axis=-1, keepdims=True)
+        tables.append(PER_NAT * np.concatenate([weights, bias], axis=-2))
+        bounds.append(PER_NAT * (HIGHEST * np.abs(weights).sum(axis=-2).max() + np.abs(bias).max()))
+    shifts = [int(math.log2(EXACT / 2 / max(bound, 1.0))) for bound in bounds]
     steps = np.arange(int(PER_NAT * math.log(LIKELIEST)) + 1)
 
     def integers(values: np.ndarray, shift: int = 0) -> np.ndarray:
@@ -198,12 +220,12 @@ def rounded(params: Params) -> Network:
         return rounded
 
     return Network(
-        own=integers(p["own"] * own),
-        parent=integers(p["parent"] * parent),
+        embeddings=integers(p["embeddings"] * embedded),
+        ranks=ranks.astype(np.int32),
         first=integers(first, shifts[0]),
         first_bias=integers(first_bias + 0.5, shifts[0]),
-        second=integers(second, shifts[1]),
-        second_bias=integers(second_bias, shifts[1]),
+        clusters=integers(tables[0], shifts[1]),
+        places=integers(tables[1], shifts[2]),
         shifts=np.array(shifts, np.int32),
         decay=np.round(LIKELIEST * np.exp(-steps / PER_NAT)).astype(np.int32),
     )

@@ -1,8 +1,9 @@
 """Compressed images: the bytes of a `.avq` file.
 
-`AVQ` and the format's number, 1 (4 bytes); CRC-32 of all that follows (4, little-endian); the first
-bytes of the digests of the model (4) and of its codec (4); height and width in pixels (1 to 4 bytes
-each, seven bits a byte, lowest first); the codes, entropy-coded, to the end.
+`AVQ` and the format's number, 2 (4 bytes); CRC-32 of all that follows (4, little-endian); the first
+bytes of the digests of the model (4) and of its codec (4); twice the height in pixels, 1 more where
+the codes are plain, and the width (1 to 4 bytes each, seven bits a byte, lowest first); the codes,
+entropy-coded or plain, whichever is smaller, to the end.
 """
 
 import zlib
@@ -13,12 +14,13 @@ import numpy as np
 from jaxtyping import Int
 
 from avq.apply.codec.coder import Coder
+from avq.apply.codec.plain import plain_bytes, plain_codes, plain_length
 from avq.apply.codec.stored import Codec
 from avq.apply.tokenizer import Codes, Size, Tokenizer
 from avq.data.images import MAX_PIXELS
 from avq.errors import InputError
 
-MAGIC = b"AVQ\x01"
+MAGIC = b"AVQ\x02"
 _SIZE = 16  # where the size begins
 MOST_BYTES = 1 << 28  # of a file
 
@@ -31,7 +33,10 @@ def pack(codes: Sequence[Int[np.ndarray, "_h _w"]], size: Size, codec: Codec) ->
         size: height and width in pixels.
         codec: of the model.
     """
-    body = _digests(codec) + b"".join(map(_varint, size)) + Coder(codec.networks).encode(codes)
+    content, sizes = Coder(codec.networks).encode(codes), codec.sizes
+    if is_plain := plain_length([grid.shape for grid in codes], sizes) < len(content):
+        content = plain_bytes(codes, sizes)
+    body = _digests(codec) + _varint(2 * size[0] + is_plain) + _varint(size[1]) + content
     return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 
@@ -65,7 +70,9 @@ def unpack(data: bytes, tokenizer: Tokenizer, codec: Codec, name: str) -> tuple[
     """
     if data[:3] != MAGIC[:3]:
         raise InputError(f"{name!r} is no file of avq compress.")
-    if data[3:4] != MAGIC[3:]:
+    if data[3:4] < MAGIC[3:]:
+        raise InputError(f"{name!r} is of an older avq. Decompress it with that one.")
+    if data[3:4] > MAGIC[3:]:
         raise InputError(f"{name!r} has a format that this avq does not know. Update avq.")
     if len(data) < _SIZE or int.from_bytes(data[4:8], "little") != zlib.crc32(data[8:]):
         raise InputError(f"{name!r} is damaged: its checksum is wrong. Put back a copy.")
@@ -77,14 +84,16 @@ def unpack(data: bytes, tokenizer: Tokenizer, codec: Codec, name: str) -> tuple[
                 f"{name!r} was compressed with {what} {theirs.hex()}, and this one is "
                 f"{ours.hex()}. Give the one that it was compressed with."
             )
-    size, start = _read_sizes(data)
+    size, is_plain, start = _read_size(data)
     if not 0 < size[0] * size[1] <= MAX_PIXELS:
         raise InputError(f"{name!r} is damaged: {size[1]}x{size[0]} pixels are none or too many.")
+    rest, shapes = data[start:], tokenizer.grids(*size)
     try:
-        codes = Coder(codec.networks).decode(data[start:], tokenizer.grids(*size))
+        if is_plain:
+            return plain_codes(rest, shapes, codec.sizes), size
+        return Coder(codec.networks).decode(rest, shapes), size
     except InputError as error:
         raise InputError(f"{name!r} is damaged: {error}. Put back a copy.") from error
-    return codes, size
 
 
 def _digests(codec: Codec) -> bytes:
@@ -100,8 +109,8 @@ def _halves(digests: bytes) -> tuple[bytes, bytes]:
     return digests[:4], digests[4:]
 
 
-def _read_sizes(data: bytes) -> tuple[Size, int]:
-    """Height and width, and where the bytes after them begin."""
+def _read_size(data: bytes) -> tuple[Size, bool, int]:
+    """Height and width, whether the codes are plain, and where they begin."""
     values, start = [], _SIZE
     for _ in range(2):
         value = shift = 0
@@ -111,4 +120,4 @@ def _read_sizes(data: bytes) -> tuple[Size, int]:
             value |= (byte & 0x7F) << shift
             more, shift, start = byte > 0x7F, shift + 7, start + 1
         values.append(value)
-    return (values[0], values[1]), start
+    return (values[0] // 2, values[1]), bool(values[0] % 2), start

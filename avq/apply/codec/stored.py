@@ -16,6 +16,7 @@ from avq.errors import InputError
 from avq.json_files import replaced
 
 FILE = "codec.npz"
+FORMAT = 2  # of the file; 1 had a frequency for each code
 MOST_BYTES = 1 << 28  # that its arrays may take
 _NAMES = [field.name for field in fields(Network)]
 
@@ -31,6 +32,11 @@ class Codec:
 
     model: str
     networks: list[Network]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Codes of each level's codebook."""
+        return [len(network.ranks) for network in self.networks]
 
     @cached_property
     def digest(self) -> bytes:
@@ -51,7 +57,7 @@ def codec_bytes(codec: Codec) -> bytes:
         for name, values in network.arrays().items()
     }
     stream = io.BytesIO()
-    np.savez_compressed(stream, model=np.str_(codec.model), **arrays)
+    np.savez_compressed(stream, format=FORMAT, model=np.str_(codec.model), **arrays)
     return stream.getvalue()
 
 
@@ -80,19 +86,26 @@ def read_codec(folder: Path, tokenizer: Tokenizer) -> Codec | None:
     if not file.exists():
         return None
     arrays = read_arrays(file, "a codec", MOST_BYTES)
+    if (number := int(arrays.get("format", 1))) != FORMAT:
+        raise InputError(
+            f"{str(file)!r} has format {number}, and this avq reads {FORMAT}. Move it away to fit "
+            "another; files that were compressed with it need the avq that wrote it."
+        )
     try:
         owner = str(arrays["model"])
         levels = range(1, len(sizes) + 1)
         each = [{name: arrays[f"level{n}_{name}"] for name in _NAMES} for n in levels]
     except KeyError as error:
         raise InputError(f"{str(file)!r} is damaged: no {error}. Put back a copy.") from error
-    networks = [Network(**one) for one in each]
+    codec = Codec(owner, [Network(**one) for one in each])
     if owner != model:
         raise InputError(
             f"{str(file)!r} belongs to model {owner}, and this one is {model}. Give the checkpoint "
             "that it was fitted to (--step), or move the file away to fit another; files that were "
             "compressed with it need it."
         )
-    if [len(network.own) - 1 for network in networks] != sizes:
+    parents = [*sizes[1:], -1]  # which leaves the coarsest level no row
+    rows = [own + 1 + parent + 1 for own, parent in zip(sizes, parents, strict=True)]
+    if codec.sizes != sizes or [len(each.embeddings) for each in codec.networks] != rows:
         raise InputError(f"{str(file)!r} is damaged: it is of other codebooks. Put back a copy.")
-    return Codec(model, networks)
+    return codec

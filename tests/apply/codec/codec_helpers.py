@@ -2,27 +2,28 @@
 
 import numpy as np
 
-from avq.apply.codec.network import LIKELIEST, Network
-from avq.apply.codec.order import AROUND, NEAR, kinds
+from avq.apply.codec.network import LIKELIEST, Network, digits
+from avq.apply.codec.order import kinds, slots
 
 
 def random_network(seed: int, codes: int, parent: int = 0, sharpness: int = 4) -> Network:
     """A network for so many codes; `sharpness` bits make its predictions more or less even."""
     rng = np.random.default_rng(seed)
     n, hidden, dim = kinds(parent > 0), 8, 3
-    slots = NEAR + len(AROUND) * (parent > 0)
+    inputs = slots(parent > 0) * dim
+    clusters, places = digits(codes)
 
     def integers(largest, *shape):
         return rng.integers(-largest, largest + 1, shape)
 
     return Network(
-        own=integers(127, codes + 1, dim),
-        parent=integers(127, parent + 1 if parent else 0, dim),
-        first=integers(60, n, slots * dim, hidden),
+        embeddings=integers(127, codes + 1 + (parent + 1 if parent else 0), dim),
+        ranks=rng.permutation(codes),
+        first=integers(60, n, inputs, hidden),
         first_bias=integers(999, n, hidden),
-        second=integers(30, hidden, max(codes, 2)),
-        second_bias=integers(999, n, max(codes, 2)),
-        shifts=np.array([7, sharpness]),
+        clusters=integers(30, hidden + 1, clusters),
+        places=integers(30, clusters, hidden + 1, places),
+        shifts=np.array([7, sharpness, sharpness]),
         decay=np.round(LIKELIEST * np.exp(-np.arange(350) / 32)).astype(np.int64),
     )
 

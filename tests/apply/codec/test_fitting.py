@@ -61,28 +61,40 @@ def test_one_image_or_one_code_is_enough_to_fit(n):
 def test_rounding_to_integers_costs_little():
     rng = np.random.default_rng(0)
     params = {
-        "own": rng.normal(size=(21, 16)),
-        "parent": rng.normal(size=(31, 16)),
+        "embeddings": rng.normal(size=(52, 16)),
         "first": rng.normal(size=(4, 13 * 16, 32)) / 13,
         "first_bias": rng.normal(size=(4, 32)),
-        "second": rng.normal(size=(32, 20)) / 6,
-        "second_bias": rng.normal(size=(4, 20)),
+        "clusters": rng.normal(size=(33, 5)) / 6,
+        "places": rng.normal(size=(5, 33, 4)) / 6,
     }
-    around = np.hstack([rng.integers(0, 21, (200, 4)), rng.integers(0, 31, (200, 9))])
-    network = fitting.rounded({name: jnp.asarray(values) for name, values in params.items()})
+    around, cluster = rng.integers(0, 52, (200, 13)), np.sort(rng.integers(0, 5, 200))
+    floats = {name: jnp.asarray(values) for name, values in params.items()}
+    network = fitting.rounded(floats, np.arange(20))
     for kind in range(4):
-        ours = np.log((network.frequencies(kind, around) + 1) / (1 << 24))
-        inputs = np.hstack(
-            [
-                params["own"][around[:, :4]].reshape(200, -1),
-                params["parent"][around[:, 4:]].reshape(200, -1),
-            ]
-        )
+        inputs = params["embeddings"][around].reshape(200, -1)
         hidden = np.clip(inputs @ params["first"][kind] + params["first_bias"][kind], 0, 6)
-        logits = hidden @ params["second"] + params["second_bias"][kind]
-        exact = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        lost = np.sum(np.exp(exact) * (exact - ours), axis=1)
-        assert lost.max() < 0.01  # nats
+        hidden = np.insert(hidden, 32, 1, axis=1)
+        ours = network.hidden(kind, around)
+        for frequencies, logits in (
+            (network.of_clusters(ours), hidden @ params["clusters"]),
+            (
+                network.of_places(ours, cluster),
+                np.einsum("nh,nhm->nm", hidden, params["places"][cluster]),
+            ),
+        ):
+            found = np.log((frequencies + 1) / (1 << 24))
+            exact = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            lost = np.sum(np.exp(exact) * (exact - found), axis=1)
+            assert lost.max() < 0.01  # nats
+
+
+def test_clusters_of_codes_on_a_line_are_its_pieces():
+    places = np.random.default_rng(0).permutation(250)
+    ranks = fitting.clustered(np.outer(places, [3.0, -1.0, 2.0]))
+    assert sorted(ranks) == list(range(250))
+    for cluster in range(16):  # of 16 codes, the last of 10
+        piece = sorted(places[ranks // 16 == cluster])
+        assert piece == list(range(piece[0], piece[0] + len(piece)))
 
 
 def test_codebook_that_is_too_large_is_refused():

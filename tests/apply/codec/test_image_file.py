@@ -1,5 +1,7 @@
 """Files of compressed images: their size, and what damage does to them."""
 
+import itertools
+import math
 import zlib
 
 import numpy as np
@@ -36,6 +38,18 @@ def test_file_holds_codes_and_size_with_few_bytes_more(tokenizer, codec, size):
     assert len(data) - digests <= 1.02 * predicted + 16
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_file_of_what_cannot_be_predicted_is_no_larger_than_plain_codes(tokenizer, codec, size):
+    (shape,) = tokenizer.grids(*size)
+    codes = (np.random.default_rng(0).integers(0, 8, shape).astype(np.int32),)
+    data = pack(codes, size, codec)
+    head = 16 + sum(1 + (value > 127) for value in (2 * size[0], size[1]))
+    assert len(data) <= head + math.ceil(3 * codes[0].size / 8)
+    found, found_size = unpack(data, tokenizer, codec, "x.avq")
+    assert found_size == size
+    np.testing.assert_array_equal(found[0], codes[0])
+
+
 def test_every_change_and_every_cut_of_a_file_is_refused(tokenizer, codec):
     data = pack(grids(tokenizer, (24, 16)), (24, 16), codec)
     flipped = [
@@ -56,9 +70,9 @@ def sealed(body):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        (b"\xff\xff\xff\x7f\xff\xff\xff\x7f", "268435455x268435455 pixels"),
+        (b"\xff\xff\xff\x7f\xff\xff\xff\x7f", "268435455x134217727 pixels"),
         (b"\x00\x05", "5x0 pixels are none"),
-        (b"\x05", "0x5 pixels are none"),
+        (b"\x0a", "0x5 pixels are none"),
         (b"", "0x0 pixels are none"),
     ],
 )
@@ -72,8 +86,8 @@ def test_sizes_that_no_image_has_are_refused_before_anything_is_made(
 
 def test_any_codes_behind_a_right_checksum_are_codes_of_the_model_or_refused(tokenizer, codec):
     rng = np.random.default_rng(0)
-    head = pack(grids(tokenizer, (64, 64)), (64, 64), codec)[8:18]
-    for length in range(60):
+    body = pack(grids(tokenizer, (64, 64)), (64, 64), codec)[8:]
+    for head, length in itertools.product((body[:11], body[:8] + b"\x81\x01\x40"), range(60)):
         try:
             codes, _ = unpack(sealed(head + rng.bytes(length)), tokenizer, codec, "x.avq")
         except InputError:
@@ -91,7 +105,9 @@ def test_file_of_another_model_codec_or_format_says_so(tokenizer, codec):
     with pytest.raises(InputError, match=f"with codec {other.digest[:4].hex()}, and this one is"):
         unpack(pack(grids(tokenizer, (8, 8)), (8, 8), other), tokenizer, codec, "x.avq")
     with pytest.raises(InputError, match="has a format that this avq does not know"):
-        unpack(b"AVQ\x02" + data[4:], tokenizer, codec, "x.avq")
+        unpack(b"AVQ\x03" + data[4:], tokenizer, codec, "x.avq")
+    with pytest.raises(InputError, match="is of an older avq"):
+        unpack(b"AVQ\x01" + data[4:], tokenizer, codec, "x.avq")
     with pytest.raises(InputError, match=r"'x\.avq' is no file of avq compress"):
         unpack(b"\x89PNG" + data, tokenizer, codec, "x.avq")
 

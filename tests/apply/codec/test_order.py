@@ -32,15 +32,24 @@ def test_contexts_are_the_same_before_and_after_their_codes_are_known(shape, has
 
 
 def test_context_of_a_code_is_what_lies_around_it():
-    grid, parent = np.arange(16).reshape(4, 4), np.arange(4).reshape(2, 2)
-    *_, middle, across, down = steps(4, 4, has_parent=True)
-    (codes,) = contexts(middle, grid, parent, [16, 4])[1:, 1]
-    assert codes.tolist() == [10, 16, 16, 16, 0, 1, 4, 2, 3, 4, 4, 4, 4]
-    (codes,) = contexts(across, grid, parent, [16, 4])[1:, 0]
-    assert codes.tolist() == [8, 10, 5, 13, 4, 0, 1, 4, 2, 3, 4, 4, 4]
-    assert contexts(down, grid, parent, [16, 4])[0, 1, :4].tolist() == [5, 7, 2, 10]
+    grid, parent = np.arange(64).reshape(8, 8), np.arange(16).reshape(4, 4)
+    first, middle, across, down = (
+        (contexts(step, grid, parent, [64, 16]), step) for step in steps(8, 8, has_parent=True)
+    )
+    cross = [70, 69, 71, 66, 74]  # 65 more than the codes of the coarser level
+    assert at(first, 2, 2) == [*cross, 65, 67, 73, 75, 64, 64, 64, 64]
+    assert at(middle, 3, 3) == [18, 20, 34, 36, 16, 38, 4, 50, *cross]
+    assert at(across, 2, 3) == [18, 20, 11, 27, 2, 4, 34, 36, *cross]
+    assert at(down, 3, 2) == [25, 27, 18, 34, 17, 19, 33, 35, *cross]
+    assert at(down, 7, 0) == [64, 57, 48, 64, 64, 49, 64, 64, 77, 81, 78, 73, 81]
+
+
+def at(found, row, column):
+    """Context of the code at a row and column."""
+    known, step = found
+    return known[(row - step.top) // step.spacing, (column - step.left) // step.spacing].tolist()
 
 
 def test_an_image_takes_few_steps():
-    assert len(list(steps(64, 64, has_parent=False))) == 19
+    assert len(list(steps(64, 64, has_parent=False))) == 7
     assert len(list(steps(64, 64, has_parent=True))) == 4

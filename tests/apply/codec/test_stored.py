@@ -27,7 +27,7 @@ def test_codec_comes_back_as_it_was_written(tmp_path, tokenizer, codec):
 
 def test_digest_changes_with_any_integer(codec):
     arrays = codec.networks[0].arrays()
-    changed = {**arrays, "second_bias": arrays["second_bias"] + np.eye(10, 8, dtype=np.int64)}
+    changed = {**arrays, "first_bias": arrays["first_bias"] + np.eye(7, 8, dtype=np.int64)}
     other = Codec(codec.model, [type(codec.networks[0])(**changed)])
     assert other.digest != codec.digest
 
@@ -35,6 +35,12 @@ def test_digest_changes_with_any_integer(codec):
 def test_codec_of_another_model_is_refused(tmp_path, tokenizer, codec):
     write_codec(tmp_path, Codec("0" * 16, codec.networks))
     with pytest.raises(InputError, match="belongs to model 0000000000000000, and this one is"):
+        read_codec(tmp_path, tokenizer)
+
+
+def test_codec_of_an_older_format_is_refused(tmp_path, tokenizer, codec):
+    np.savez(codec_file(tmp_path), model=np.str_(codec.model))
+    with pytest.raises(InputError, match="has format 1, and this avq reads 2"):
         read_codec(tmp_path, tokenizer)
 
 
