@@ -12,9 +12,10 @@ from avq import config
 from avq.errors import InputError
 from avq.settings import settings_of
 from avq.tasks.autoencoder import Autoencoder
+from avq.tasks.prior import PriorTask
 from avq.train.task import Task
 
-TASKS: dict[str, type[Task]] = {"autoencoder": Autoencoder}
+TASKS: dict[str, type[Task]] = {"autoencoder": Autoencoder, "prior": PriorTask}
 
 
 def load(arguments: Sequence[str]) -> ConfigDict:

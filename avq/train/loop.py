@@ -70,6 +70,7 @@ def train(
     optimizers = optimizers_of(task)
     mesh = require_runnable(task, optimizers)
     _say(f"{workdir}: opening the data")
+    task.folder = run
     data = task.open_data(read_json(run / DATASET))
     kept = checkpoint.keep, checkpoint.keep_best, task.best
     writes = is_main_process()

@@ -125,6 +125,7 @@ class Task(ABC):
         optims: settings of the optimisers of players that do not take them from `optim`.
         averaged: the player whose moving average is evaluated.
         best: the measure that ranks checkpoints, and 'max' or 'min'.
+        folder: of the run, set before the data is opened, which may keep files there.
     """
 
     learning_rates: Mapping[str, float]
@@ -132,6 +133,7 @@ class Task(ABC):
     optims: Mapping[str, Optim] = MappingProxyType({})
     averaged: str
     best: Best
+    folder = Path()
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config

@@ -29,6 +29,7 @@ def test_verbs_are_those_of_the_readme():
         "decompress",
         "encode",
         "reconstruct",
+        "sample",
         "tokenize",
         "export",
     }
