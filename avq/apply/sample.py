@@ -117,9 +117,11 @@ def sample(
 
     Raises:
         InputError: for a folder that holds images drawn otherwise, or cannot be written; an unknown
-            class; `steps`, `guidance` and the like that this prior has no use for.
+            class, and guidance of a prior without classes.
     """
     labels = _labels(prior, label)
+    if how.guidance != 1 and not prior.classes:
+        raise InputError("guidance is by the class, and the prior has no classes.")
     require_folder(out)
     _require_same(out, prior, how, seed, label)
     mesh = mesh or parallel.make_mesh()

@@ -1,11 +1,13 @@
 """`avq sample`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from avq.cli.app import StepOption, progress, resumable, verb
+from avq.errors import InputError
 
 
 @verb(
@@ -30,8 +32,9 @@ def sample(
         float, typer.Option(min=0, max=1, help="Among codes of this probability together.")
     ] = 1.0,
     steps: Annotated[
-        int, typer.Option(min=1, help="Rounds a level, of a prior that draws many codes at once.")
-    ] = 8,
+        int | None,
+        typer.Option(min=1, help="Rounds a level, of a masked prior. Default: 8."),
+    ] = None,
     guidance: Annotated[
         float, typer.Option(help="Weight of the class; 1: none but its own, above: more.")
     ] = 1.0,
@@ -55,7 +58,11 @@ def sample(
 
     cpu.keep_memory()
     loaded = load_prior(prior, step, tokenizer)
-    how = Drawing(temperature, top_k, top_p, guidance, steps)
+    how = Drawing(temperature, top_k, top_p, guidance)
+    if steps is not None:
+        if loaded.module.exact:
+            raise InputError("--steps: this prior draws one code after another. Leave it out.")
+        how = replace(how, steps=steps)
     with resumable(), progress() as (on_total, on_images):
         sample_images(
             loaded,

@@ -52,6 +52,18 @@ def task_of(loaded: ConfigDict) -> type[Task]:
     return TASKS[name]
 
 
+def load_autoencoder(arguments: Sequence[str]) -> ConfigDict:
+    """`load` for what is about autoencoders alone.
+
+    Raises:
+        InputError: for what `load` refuses, and for a config of another task.
+    """
+    loaded = load(arguments)
+    if not issubclass(task_of(loaded), Autoencoder):
+        raise InputError(f"the config is of a {loaded.task}. Give one of an autoencoder.")
+    return loaded
+
+
 def defaults(name: str) -> ConfigDict:
     """A config of a task with every setting at its default."""
     sections = {

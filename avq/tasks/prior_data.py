@@ -8,7 +8,7 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Bool, Int, Int32, Integer
 
 from avq.apply.code_shards import CODES, SPLITS, CodeSet, read
 from avq.apply.tokenize import tokenize
@@ -52,7 +52,7 @@ class LabelledCodes:
         labels: numbers of the classes; that of no class is the number of classes.
     """
 
-    codes: tuple[Int[np.ndarray, "n _h _w"], ...]
+    codes: tuple[Integer[np.ndarray, "n _h _w"], ...]
     labels: Int32[np.ndarray, "n"]
 
     def __len__(self) -> int:

@@ -68,6 +68,13 @@ def test_configs_and_settings_of_examples_are_there(invoke, verb, tmp_path, monk
         assert tasks.load(as_flags([config, *settings])).task == "autoencoder"
 
 
+@pytest.mark.parametrize("verb", ["bench", "describe"])
+def test_config_of_another_task_is_refused_in_a_line(invoke, one_line, verb):
+    result = invoke(verb, "prior:tiny")
+    assert result.exit_code == 2
+    assert "of a prior. Give one of an autoencoder" in one_line(result.stderr)
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["eval", "--help"]])
 def test_command_starts_without_what_is_slow_to_import(arguments):
     program = (

@@ -7,8 +7,21 @@ To add one: a Linen module with the members of `base.PriorModule` in a new file 
 from typing import Any
 
 from avq.models.prior.base import Drawing, PriorModule
+from avq.models.prior.masked import MaskedPrior
+from avq.models.prior.pixelcnn import PixelCNNPrior
 from avq.models.prior.transformer import TransformerPrior
 
-__all__ = ["PRIORS", "Drawing", "PriorModule", "TransformerPrior"]
+__all__ = [
+    "PRIORS",
+    "Drawing",
+    "MaskedPrior",
+    "PixelCNNPrior",
+    "PriorModule",
+    "TransformerPrior",
+]
 
-PRIORS: dict[str, type[Any]] = {"transformer": TransformerPrior}
+PRIORS: dict[str, type[Any]] = {
+    "transformer": TransformerPrior,
+    "pixelcnn": PixelCNNPrior,
+    "masked": MaskedPrior,
+}

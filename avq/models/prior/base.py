@@ -10,11 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from avq.models.prior.places import Grids
 
-Codes = tuple[Int[Array, "b _h _w"], ...]  # finest level first
+Codes = tuple[Integer[Array, "b _h _w"], ...]  # finest level first
 PerCode = tuple[Float[Array, "b _h _w"], ...]
 Variables = Mapping[str, Any]
 
@@ -93,7 +93,7 @@ class Drawing:
             likeliest_first = -jnp.sort(-jax.nn.softmax(logits), axis=-1)
             before = jnp.cumsum(likeliest_first, axis=-1) - likeliest_first
             kept = jnp.take_along_axis(before, ranks, axis=-1) < self.top_p
-            logits = jnp.where(kept, logits, -jnp.inf)
+            logits = jnp.where(kept | (ranks == 0), logits, -jnp.inf)
         return logits
 
 
@@ -150,7 +150,7 @@ class PriorModule(Protocol):
 def cross_entropy(logits: Sequence[Float[Array, "b _h _w _k"]], codes: Codes) -> PerCode:
     """Negative log-probability of codes, nats, by level."""
 
-    def of_level(logits: Float[Array, "b h w k"], codes: Int[Array, "b h w"]) -> Array:
+    def of_level(logits: Float[Array, "b h w k"], codes: Integer[Array, "b h w"]) -> Array:
         places = codes.astype(jnp.int32)[..., None]
         chosen = jnp.take_along_axis(logits, places, axis=-1)[..., 0]
         return jax.nn.logsumexp(logits, axis=-1) - chosen

@@ -127,6 +127,9 @@ class Network(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
+
         def embedding(count: int, width: int) -> nn.Embed:
             return nn.Embed(count, width, embedding_init=nn.initializers.normal(SCALE))
 

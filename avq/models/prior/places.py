@@ -9,15 +9,17 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Integer
 
 Grids = tuple[tuple[int, int], ...]  # height and width by level, finest first
 Offsets = tuple[tuple[int, int], ...]  # rows down and columns to the right
 
 UNKNOWN = -1
-ITSELF: Offsets = ((0, 0),)
 ALL_AROUND: Offsets = tuple((down, across) for down in (-1, 0, 1) for across in (-1, 0, 1))
-BEFORE: Offsets = ((-1, -1), (-1, 0), (-1, 1), (0, -1))  # of those, the ones earlier in the order
+# Those earlier in the order, up to two rows and columns away.
+BEFORE: Offsets = tuple(
+    (down, across) for down in (-2, -1, 0) for across in range(-2, 3) if (down, across) < (0, 0)
+)
 
 
 class Span(NamedTuple):
@@ -38,7 +40,7 @@ def spans(grids: Grids) -> list[Span]:
     return result
 
 
-def to_sequence(codes: Sequence[Int[Array, "b _h _w"]]) -> Int[Array, "b n"]:
+def to_sequence(codes: Sequence[Integer[Array, "b _h _w"]]) -> Int[Array, "b n"]:
     """Grids of codes, finest level first, as int32 sequences."""
     flat = [grid.reshape(len(grid), -1).astype(jnp.int32) for grid in reversed(codes)]
     return jnp.concatenate(flat, axis=1)

@@ -39,8 +39,6 @@ class TransformerPrior(nn.Module):
     exact = True
 
     def setup(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
         self.network = Network(
             self.grids,
             self.codebook_sizes,

@@ -12,7 +12,7 @@ from avq.models.prior.places import UNKNOWN, to_grids, to_sequence
 
 from .prior_helpers import BATCH, CLASSES, GRIDS, SIZES, codes, labels, small, unknown
 
-KINDS = ["transformer"]
+KINDS = ["transformer", "pixelcnn"]
 N = 20  # places of a sequence
 KEYS = jax.random.split(jax.random.key(5), BATCH)
 
@@ -52,8 +52,11 @@ def test_likelihoods_of_all_images_of_two_codes_add_up_to_one(prior):
     module, variables = prior
     pairs = np.stack(np.meshgrid(np.arange(5), np.arange(5))).reshape(2, -1).T
     sequence = to_sequence(codes(count=1)).repeat(25, 0).at[:, -2:].set(jnp.asarray(pairs))
-    some = jnp.zeros(25, jnp.int32)
-    nats = module.apply(variables, to_grids(sequence, GRIDS), some, method="nats")
+    nats = jax.jit(
+        lambda: module.apply(
+            variables, to_grids(sequence, GRIDS), jnp.zeros(25, jnp.int32), method="nats"
+        )
+    )()
     assert float(jnp.exp(-to_sequence_of_floats(nats)[:, -2:].sum(1)).sum()) == pytest.approx(
         1, abs=1e-5
     )
@@ -65,8 +68,12 @@ def to_sequence_of_floats(levels):
 
 def test_nats_are_those_of_the_logits(prior):
     module, variables = prior
-    nats = to_sequence_of_floats(module.apply(variables, codes(), labels(), method="nats"))
-    logits = all_logits(module, variables, codes(), labels())
+    nats, logits = jax.jit(
+        lambda: (
+            to_sequence_of_floats(module.apply(variables, codes(), labels(), method="nats")),
+            all_logits(module, variables, codes(), labels()),
+        )
+    )()
     for place, (each, code) in enumerate(zip(logits, to_sequence(codes()).T, strict=True)):
         expected = -np.log(np.asarray(jax.nn.softmax(each))[np.arange(BATCH), np.asarray(code)])
         np.testing.assert_allclose(nats[:, place], expected, rtol=1e-4, atol=1e-5)
@@ -98,7 +105,9 @@ def test_known_codes_stay_and_the_others_are_drawn(prior):
     module, variables = prior
     known = np.random.default_rng(1).random((BATCH, N)) < 0.5
     start = jnp.where(known, to_sequence(codes()), UNKNOWN)
-    drawn = module.draw(variables, to_grids(start, GRIDS), labels(), KEYS, Drawing())
+    drawn = jax.jit(
+        lambda: module.draw(variables, to_grids(start, GRIDS), labels(), KEYS, Drawing())
+    )()
     drawn = np.asarray(to_sequence(drawn))
     np.testing.assert_array_equal(drawn[known], np.asarray(to_sequence(codes()))[known])
     assert drawn.min() >= 0
