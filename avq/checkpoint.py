@@ -124,6 +124,11 @@ class Checkpoints:
         newest: int | None = self._manager.latest_step()
         return newest
 
+    def best(self) -> int | None:
+        """Step of the checkpoint that was best in evaluation, or None."""
+        best: int | None = self._manager.best_step()
+        return best
+
     def save(
         self, step: int, state: Any, config: Mapping[str, Any], measure: float | None = None
     ) -> None:

@@ -48,6 +48,11 @@ def make_mesh(devices: int = 0) -> Mesh:
     return Mesh(np.array(available[:count]), (AXIS,), axis_types=(AxisType.Auto,))
 
 
+def local_mesh() -> Mesh:
+    """A mesh of the first device of this process alone."""
+    return Mesh(np.array(jax.local_devices()[:1]), (AXIS,), axis_types=(AxisType.Auto,))
+
+
 def device_in_words(mesh: Mesh) -> str:
     """Kind and number of devices: 'cpu: AMD EPYC 7B13, 2 cores', 'NVIDIA H100, 4 devices'."""
     device = mesh.devices.flat[0]

@@ -114,6 +114,11 @@ def _of_run(run: Path, step: int | None) -> TrainedModel:
             f"{str(run)!r} is not a run: no {missing} in it. Give the --workdir of a training run, "
             f"or a folder that avq export wrote.{hint}"
         )
+    if config.get("task") == "prior":
+        raise InputError(
+            f"{str(run)!r} is the run of a prior, which avq sample draws from. Give the run of an "
+            "autoencoder."
+        )
     if "model" not in config:
         raise InputError(f"{str(run)!r} is a run of another task. Give a run of an autoencoder.")
     config = _valid(config)
@@ -192,7 +197,7 @@ def released_parts(trained: TrainedModel) -> tuple[dict[str, Any], dict[str, np.
     return about, {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def digest(model: VQVAE, variables: Mapping[str, Any]) -> str:
+def digest(model: Any, variables: Mapping[str, Any]) -> str:
     """Sixteen letters that change with any parameter, codebook or statistic of a model, and with
     its compute type.
     """

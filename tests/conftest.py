@@ -104,6 +104,35 @@ def tokenizer(run) -> avq.Tokenizer:
 
 
 @pytest.fixture(scope="session")
+def prior_smoke(run) -> list[str]:
+    """Arguments of the training of a prior that takes seconds, on the codes of `run`."""
+    shrunk = {
+        "tokenizer": run,
+        "data.batch_size": 8,
+        "model.width": 8,
+        "model.depth": 1,
+        "model.heads": 2,
+        "model.code_dim": 4,
+        "optim.decay": "constant",
+        "train.steps": 4,
+        "train.log_every": 2,
+        "train.eval_every": 2,
+        "checkpoint.every": 2,
+        "parallel.devices": 1,
+    }
+    settings = [f"--config.{key}={value}" for key, value in shrunk.items()]
+    return ["--config=configs/prior.py:tiny", *settings]
+
+
+@pytest.fixture(scope="session")
+def prior_run(prior_smoke, tmp_path_factory) -> Path:
+    """The folder of a run of `prior_smoke`. To be left as it is."""
+    folder: Path = tmp_path_factory.mktemp("runs") / "prior"
+    assert loop.train(tasks.make_task(tasks.load(prior_smoke)), str(folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
 def squares() -> Callable[[Path], np.ndarray]:
     """Reads the images of a folder as Pillow alone crops and shrinks them for `smoke`."""
 

@@ -15,7 +15,16 @@ import pytest
 import avq
 
 ROOT = Path(__file__).parent.parent
-SYSTEMS = {"a_vqvae", "ah3_vqvae", "ah_vqvae", "ah_vqvae_plus", "common", "h_vqvae", "vqvae"}
+SYSTEMS = {
+    "a_vqvae",
+    "ah3_vqvae",
+    "ah_vqvae",
+    "ah_vqvae_plus",
+    "common",
+    "h_vqvae",
+    "prior",
+    "vqvae",
+}
 
 
 def run(*command, folder=None):

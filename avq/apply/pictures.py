@@ -123,3 +123,14 @@ def contact_sheet(
             sheet[top : top + height, left : left + width] = displayed(image)
     with replaced(file) as new:
         to_pil(sheet).save(new, "png")
+
+
+def tiled(images: Sequence[UInt8[np.ndarray, "h w c"]], columns: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Images of one size as a picture, row by row; what the last row lacks is white."""
+    height, width, _ = images[0].shape
+    rows = -(-len(images) // columns)
+    picture = np.full((rows * height, min(columns, len(images)) * width, 3), 255, np.uint8)
+    for place, image in enumerate(images):
+        top, left = place // columns * height, place % columns * width
+        picture[top : top + height, left : left + width] = displayed(image)
+    return picture

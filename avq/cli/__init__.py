@@ -14,6 +14,7 @@ from avq.cli import (  # noqa: F401, each adds its verbs
     export,
     prepare,
     restore,
+    sample,
     study,
     tokenize,
 )

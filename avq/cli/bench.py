@@ -31,7 +31,7 @@ def bench(
     from avq.config import as_flags
 
     require_writable(json_file)
-    loaded = tasks.load(as_flags(config))
+    loaded = tasks.load_autoencoder(as_flags(config))
     cpu.keep_memory()
     measures = bench(loaded, runs, lambda stage: print(f"{stage} ...", file=sys.stderr))
     result = {"config": " ".join(config), **measures}

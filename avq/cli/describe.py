@@ -25,5 +25,5 @@ def describe(
     from avq.config import as_flags
     from avq.describe import as_table, describe
 
-    result = describe(tasks.load(as_flags(config)))
+    result = describe(tasks.load_autoencoder(as_flags(config)))
     print(json.dumps(result, indent=2) if as_json else as_table(result))

@@ -54,9 +54,17 @@ class _TrainingRow:
         return self.view(self.images.nearest(index), rng)
 
 
-def _in_batches(
+def in_batches(
     rows: grain.MapDataset[T], batch_size: int, host: int, hosts: int
 ) -> grain.MapDataset[T]:
+    """One host's part of batches of rows.
+
+    Args:
+        rows: in the order of the batches.
+        batch_size: that of all hosts together.
+        host: index of this host, 0 to `hosts - 1`.
+        hosts: number of equal parts that a batch consists of.
+    """
     host_rows: _HostRows[T] = _HostRows(rows, batch_size, host, hosts)
     return grain.MapDataset.source(host_rows).batch(host_rows.count, drop_remainder=True)
 
@@ -83,7 +91,7 @@ def train_batches(
     square = SquareView(data.image_size, images.source.augment, data.min_crop)
     row = _TrainingRow(images, TrainingView(square, data.flip, degradation))
     indices = grain.MapDataset.range(len(images)).seed(seed).shuffle().repeat()
-    return _in_batches(indices.random_map(row), data.batch_size, host, hosts)
+    return in_batches(indices.random_map(row), data.batch_size, host, hosts)
 
 
 def prefetch(
@@ -136,6 +144,6 @@ def eval_batches(
         return degradation.row(square, rng), np.bool_(image is not None)
 
     padded = -(-len(rows) // batch_size) * batch_size
-    batches = _in_batches(grain.MapDataset.range(padded).map(masked_row), batch_size, host, hosts)
+    batches = in_batches(grain.MapDataset.range(padded).map(masked_row), batch_size, host, hosts)
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BATCHES_AHEAD)
     yield from batches.to_iter_dataset(options)

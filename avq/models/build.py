@@ -7,6 +7,8 @@ from typing import Any
 
 from avq.errors import InputError
 from avq.models.discriminator import Discriminator
+from avq.models.prior import PRIORS, PriorModule
+from avq.models.prior.places import Grids
 from avq.models.quantizers import QUANTIZERS
 from avq.models.vqvae import VQVAE
 from avq.settings import construct, setting
@@ -17,6 +19,13 @@ class QuantizerChoice:
     """The setting that chooses the class of the quantisers."""
 
     quantizer: str = setting("ema", "how latents become codes", choices=QUANTIZERS)
+
+
+@dataclass(frozen=True)
+class PriorChoice:
+    """The setting that chooses the class of a prior."""
+
+    kind: str = setting("transformer", "how codes are predicted", choices=PRIORS)
 
 
 def model_kinds() -> tuple[type, ...]:
@@ -55,6 +64,27 @@ def make_discriminator(
     vqvae = construct(VQVAE, model)
     norm_axis = axis_name if vqvae.sync_batch_norm else None
     return construct(Discriminator, discriminator, dtype=vqvae.dtype, axis_name=norm_axis)
+
+
+def prior_kinds() -> tuple[type, ...]:
+    """Classes whose settings make up the section 'model' of a prior's config."""
+    return PriorChoice, *PRIORS.values()
+
+
+def make_prior(
+    model: Mapping[str, Any], grids: Grids, codebook_sizes: tuple[int, ...], classes: int
+) -> PriorModule:
+    """The prior of a config.
+
+    Args:
+        model: the section 'model', as `avq.settings.construct` takes it.
+        grids, codebook_sizes, classes: see `PriorModule`.
+    """
+    kind = PRIORS[construct(PriorChoice, model).kind]
+    prior: PriorModule = construct(
+        kind, model, grids=grids, codebook_sizes=codebook_sizes, classes=classes
+    )
+    return prior
 
 
 def require_multiple(image_size: int, stride: int) -> None:

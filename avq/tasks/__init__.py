@@ -12,9 +12,10 @@ from avq import config
 from avq.errors import InputError
 from avq.settings import settings_of
 from avq.tasks.autoencoder import Autoencoder
+from avq.tasks.prior import PriorTask
 from avq.train.task import Task
 
-TASKS: dict[str, type[Task]] = {"autoencoder": Autoencoder}
+TASKS: dict[str, type[Task]] = {"autoencoder": Autoencoder, "prior": PriorTask}
 
 
 def load(arguments: Sequence[str]) -> ConfigDict:
@@ -49,6 +50,18 @@ def task_of(loaded: ConfigDict) -> type[Task]:
     if name not in TASKS:
         raise InputError(f"task={name!r} is not one of {', '.join(TASKS)}.")
     return TASKS[name]
+
+
+def load_autoencoder(arguments: Sequence[str]) -> ConfigDict:
+    """`load` for what is about autoencoders alone.
+
+    Raises:
+        InputError: for what `load` refuses, and for a config of another task.
+    """
+    loaded = load(arguments)
+    if not issubclass(task_of(loaded), Autoencoder):
+        raise InputError(f"the config is of a {loaded.task}. Give one of an autoencoder.")
+    return loaded
 
 
 def defaults(name: str) -> ConfigDict:

@@ -38,10 +38,10 @@ class ImageData:
             host=host,
             hosts=hosts,
         )
-        return _batches(prefetch(order, start, self._data.workers))
+        return closing(prefetch(order, start, self._data.workers))
 
 
-def _batches(stream: Any) -> Generator[Batch, None, None]:
+def closing(stream: Any) -> Generator[Batch, None, None]:
     """The batches of a Grain iterator, which is closed with this one.
 
     Raises:

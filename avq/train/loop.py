@@ -76,6 +76,7 @@ def train(
         weights = read_weights(init_from, task, shapes)
         _say(f"starting from the weights of {init_from} at step {weights.step}")
     _say(f"{workdir}: opening the data")
+    task.folder = run
     data = task.open_data(read_json(run / DATASET))
     kept = checkpoint.keep, checkpoint.keep_best, task.best
     writes = is_main_process()

@@ -126,6 +126,7 @@ class Task(ABC):
         averaged: the player whose moving average is evaluated.
         dtype: compute type of the step, which chooses options of the compiler.
         best: the measure that ranks checkpoints, and 'max' or 'min'.
+        folder: of the run, set before the data is opened, which may keep files there.
     """
 
     learning_rates: Mapping[str, float]
@@ -134,6 +135,7 @@ class Task(ABC):
     averaged: str
     dtype: str = "float32"
     best: Best
+    folder = Path()
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config

@@ -29,6 +29,7 @@ def test_verbs_are_those_of_the_readme():
         "decompress",
         "encode",
         "reconstruct",
+        "sample",
         "tokenize",
         "export",
     }
@@ -65,6 +66,13 @@ def test_configs_and_settings_of_examples_are_there(invoke, verb, tmp_path, monk
     for _, _, config, *others in examples_of(invoke(verb, "--help").stdout):
         settings = [a for a in others if a.startswith("--config.")]
         assert tasks.load(as_flags([config, *settings])).task == "autoencoder"
+
+
+@pytest.mark.parametrize("verb", ["bench", "describe"])
+def test_config_of_another_task_is_refused_in_a_line(invoke, one_line, verb):
+    result = invoke(verb, "prior:tiny")
+    assert result.exit_code == 2
+    assert "of a prior. Give one of an autoencoder" in one_line(result.stderr)
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["eval", "--help"]])

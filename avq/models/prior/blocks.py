@@ -1,0 +1,206 @@
+"""Parts of the transformers: embedding of places, blocks, heads.
+
+Source: Vaswani et al. (2017), with the norms before the layers (Xiong et al., 2020).
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from avq.models.prior.places import UNKNOWN, Grids, Offsets, coordinates, neighbours, spans
+
+SCALE = 0.02  # standard deviation of initial embeddings, as GPT-2's
+EXPANSION = 4  # hidden units of a block for each of its channels
+
+Cache = tuple[Float[Array, "b m h d"], Float[Array, "b m h d"]]  # keys and values of the places
+
+
+class Block(nn.Module):
+    """Self-attention and a layer for each place, both added to their input.
+
+    Attributes:
+        width: channels, a multiple of `heads`.
+        heads: attention heads.
+        depth: number of blocks, by which additions are scaled down at the start.
+        dropout: share of each addition that training drops.
+        dtype: compute type; softmax and norms are float32.
+    """
+
+    width: int
+    heads: int
+    depth: int
+    dropout: float
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        small = nn.initializers.variance_scaling(0.5 / self.depth, "fan_in", "truncated_normal")
+        self.attention_norm, self.norm = nn.RMSNorm(), nn.RMSNorm()
+        self.projections = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype)
+        self.output = nn.Dense(self.width, dtype=self.dtype, kernel_init=small)
+        self.up = nn.Dense(EXPANSION * self.width, dtype=self.dtype)
+        self.down = nn.Dense(self.width, dtype=self.dtype, kernel_init=small)
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(
+        self, x: Float[Array, "b n c"], mask: Bool[Array, "n n"] | None, train: bool
+    ) -> Float[Array, "b n c"]:
+        """All places at once; `mask` says for each place which ones it sees, None all."""
+        queries, keys, values = self._projected(x)
+        return self._finished(x, attend(queries, keys, values, mask), train)
+
+    def step(
+        self, x: Float[Array, "b 1 c"], cache: Cache, place: Int[Array, ""]
+    ) -> tuple[Float[Array, "b 1 c"], Cache]:
+        """One place, which sees those up to itself.
+
+        Args:
+            x: of the place.
+            cache: keys and values of the places before; those after are not read.
+            place: in the cache.
+        """
+        queries, *own = self._projected(x)
+        keys, values = (
+            jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=1)
+            for old, new in zip(cache, own, strict=True)
+        )
+        mask = (jnp.arange(keys.shape[1]) <= place)[None]
+        return self._finished(x, attend(queries, keys, values, mask), False), (keys, values)
+
+    def _projected(self, x: Float[Array, "b n c"]) -> list[Float[Array, "b n h d"]]:
+        joined = self.projections(self.attention_norm(x))
+        b, n, _ = x.shape
+        return [part.reshape(b, n, self.heads, -1) for part in jnp.split(joined, 3, axis=-1)]
+
+    def _finished(
+        self, x: Float[Array, "b n c"], attended: Float[Array, "b n h d"], train: bool
+    ) -> Float[Array, "b n c"]:
+        joined = attended.reshape(*attended.shape[:2], -1)
+        x += self.drop(self.output(joined), deterministic=not train)
+        hidden = self.down(nn.gelu(self.up(self.norm(x))))
+        x += self.drop(hidden, deterministic=not train)
+        return x
+
+
+def attend(
+    queries: Float[Array, "b n h d"],
+    keys: Float[Array, "b m h d"],
+    values: Float[Array, "b m h d"],
+    mask: Bool[Array, "n m"] | None,
+) -> Float[Array, "b n h d"]:
+    """Softmax attention, with float32 logits."""
+    logits = jnp.einsum("bnhd,bmhd->bhnm", queries, keys, preferred_element_type=jnp.float32)
+    logits /= math.sqrt(queries.shape[-1])
+    if mask is not None:
+        logits = jnp.where(mask[None, None], logits, -jnp.inf)
+    weights = jax.nn.softmax(logits).astype(values.dtype)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, values)
+
+
+class Network(nn.Module):
+    """A transformer over the places of a sequence.
+
+    A place begins as a sum: a linear map of the embedded codes around it and of its parents, an
+    embedding of its row and one of its column, both of their level, and one of the label.
+
+    Attributes:
+        grids, codebook_sizes, classes: see `base.PriorModule`.
+        own: offsets of the codes around a place that are read at it.
+        width, depth, heads, dropout, dtype: see `Block`.
+        code_dim: channels of an embedded code.
+    """
+
+    grids: Grids
+    codebook_sizes: tuple[int, ...]
+    classes: int
+    own: Offsets
+    width: int
+    depth: int
+    heads: int
+    dropout: float
+    code_dim: int
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"model.heads={self.heads} does not divide model.width={self.width}")
+
+        def embedding(count: int, width: int) -> nn.Embed:
+            return nn.Embed(count, width, embedding_init=nn.initializers.normal(SCALE))
+
+        height, across = (sum(sides) for sides in zip(*self.grids, strict=True))
+        # The last two are an unknown code, and what lies outside the grid.
+        self.codes = embedding(sum(self.codebook_sizes) + 2, self.code_dim)
+        self.rows, self.columns = embedding(height, self.width), embedding(across, self.width)
+        self.labels = embedding(self.classes + 1, self.width)
+        self.joined = nn.Dense(self.width, dtype=self.dtype)
+        self.blocks = [
+            Block(self.width, self.heads, self.depth, self.dropout, self.dtype)
+            for _ in range(self.depth)
+        ]
+        self.norm = nn.RMSNorm()
+        small = nn.initializers.normal(SCALE)
+        self.heads_by_level = [
+            nn.Dense(size, dtype=self.dtype, kernel_init=small) for size in self.codebook_sizes
+        ]
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(
+        self,
+        sequence: Int[Array, "b n"],
+        labels: Int[Array, "b"],
+        mask: Bool[np.ndarray, "n n"] | None,
+        train: bool,
+    ) -> Float[Array, "b n c"]:
+        """Features of the first `n` places, of a sequence of that length."""
+        x = self._embedded(sequence, labels, np.arange(sequence.shape[1]))
+        x = self.drop(x, deterministic=not train)
+        for block in self.blocks:
+            x = block(x, None if mask is None else jnp.asarray(mask), train)
+        return x
+
+    def step(
+        self,
+        sequence: Int[Array, "b n"],
+        labels: Int[Array, "b"],
+        cache: tuple[Cache, ...],
+        place: Int[Array, ""],
+    ) -> tuple[Float[Array, "b 1 c"], tuple[Cache, ...]]:
+        """Features of one place, which sees those before it, and the cache with its own."""
+        x, caches = self._embedded(sequence, labels, place[None]), []
+        for block, before in zip(self.blocks, cache, strict=True):
+            x, after = block.step(x, before, place)
+            caches.append(after)
+        return x, tuple(caches)
+
+    def logits(self, level: int, features: Float[Array, "b n c"]) -> Float[Array, "b n k"]:
+        """Float32 logits of a level's codes from features of its places."""
+        logits: Array = self.heads_by_level[level](self.norm(features))
+        return logits.astype(jnp.float32)
+
+    def _embedded(
+        self, sequence: Int[Array, "b n"], labels: Int[Array, "b"], places: Any
+    ) -> Float[Array, "b m c"]:
+        total = sum(self.codebook_sizes)
+        ids = _numbered(sequence, self.grids, self.codebook_sizes)
+        ids = jnp.pad(ids, ((0, 0), (0, 1)), constant_values=total + 1)
+        around = np.minimum(neighbours(self.grids, self.own), sequence.shape[1])
+        rows, columns = coordinates(self.grids)
+        codes = self.codes(ids[:, jnp.asarray(around)[places]])
+        x = self.joined(codes.reshape(*codes.shape[:2], -1))
+        where = self.rows(jnp.asarray(rows)[places]) + self.columns(jnp.asarray(columns)[places])
+        return x + where[None] + self.labels(labels)[:, None]
+
+
+def _numbered(
+    sequence: Int[Array, "b n"], grids: Grids, sizes: tuple[int, ...]
+) -> Int[Array, "b n"]:
+    """Codes of all levels counted through, and their number for an unknown one."""
+    first = np.concatenate([np.full(end - start, sum(sizes[:n])) for n, start, end in spans(grids)])
+    first = first[: sequence.shape[1]][None]
+    return jnp.where(sequence == UNKNOWN, sum(sizes), sequence + first)

@@ -1,0 +1,101 @@
+"""Order of the codes of an image, and what is around each of them.
+
+A sequence has the codes of all levels, coarsest level first and row by row. A code in it is an
+integer from 0 on, or `UNKNOWN` where it is still to be drawn.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Integer
+
+Grids = tuple[tuple[int, int], ...]  # height and width by level, finest first
+Offsets = tuple[tuple[int, int], ...]  # rows down and columns to the right
+
+UNKNOWN = -1
+ALL_AROUND: Offsets = tuple((down, across) for down in (-1, 0, 1) for across in (-1, 0, 1))
+# Those earlier in the order, up to two rows and columns away.
+BEFORE: Offsets = tuple(
+    (down, across) for down in (-2, -1, 0) for across in range(-2, 3) if (down, across) < (0, 0)
+)
+
+
+class Span(NamedTuple):
+    """Part of a sequence that holds a level: from `start` to before `end`."""
+
+    level: int
+    start: int
+    end: int
+
+
+def spans(grids: Grids) -> list[Span]:
+    """Spans of the levels, coarsest first, which is their order in a sequence."""
+    result: list[Span] = []
+    for level in reversed(range(len(grids))):
+        start = result[-1].end if result else 0
+        height, width = grids[level]
+        result.append(Span(level, start, start + height * width))
+    return result
+
+
+def to_sequence(codes: Sequence[Integer[Array, "b _h _w"]]) -> Int[Array, "b n"]:
+    """Grids of codes, finest level first, as int32 sequences."""
+    flat = [grid.reshape(len(grid), -1).astype(jnp.int32) for grid in reversed(codes)]
+    return jnp.concatenate(flat, axis=1)
+
+
+def to_grids(sequence: Int[Array, "b n"], grids: Grids) -> tuple[Int[Array, "b _h _w"], ...]:
+    """Sequences as grids of codes, finest level first."""
+    parts = {level: sequence[:, start:end] for level, start, end in spans(grids)}
+    return tuple(parts[level].reshape(-1, *grid) for level, grid in enumerate(grids))
+
+
+def neighbours(grids: Grids, own: Offsets) -> Int[np.ndarray, "n s"]:
+    """Places around each place of a sequence: those of its level at some offsets, then the nine of
+    the next coarser level about the co-located one. The length of a sequence stands for what lies
+    outside the grid, and for the parents of the coarsest level.
+    """
+    n = spans(grids)[-1].end
+    starts = {level: start for level, start, _ in spans(grids)}
+    result = []
+    for level, _, _ in spans(grids):
+        rows, columns = np.divmod(np.arange(np.prod(grids[level])), grids[level][1])
+        near = _at(rows, columns, own, grids[level], starts[level], n)
+        parents = np.full((len(rows), len(ALL_AROUND)), n)
+        if level + 1 < len(grids):
+            (height, width), (above, across) = grids[level], grids[level + 1]
+            where = rows * above // height, columns * across // width
+            parents = _at(*where, ALL_AROUND, grids[level + 1], starts[level + 1], n)
+        result.append(np.concatenate([near, parents], axis=1))
+    return np.concatenate(result)
+
+
+def _at(
+    rows: Int[np.ndarray, "m"],
+    columns: Int[np.ndarray, "m"],
+    offsets: Offsets,
+    grid: tuple[int, int],
+    start: int,
+    outside: int,
+) -> Int[np.ndarray, "m _o"]:
+    down, across = np.array(offsets).T
+    rows, columns = rows[:, None] + down[None], columns[:, None] + across[None]
+    height, width = grid
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return np.where(inside, start + rows * width + columns, outside)
+
+
+def coordinates(grids: Grids) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """Row and column of each place of a sequence, counted through all levels: no two levels have a
+    row or a column in common.
+    """
+    rows, columns, first_row, first_column = [], [], 0, 0
+    for level, _, _ in spans(grids):
+        height, width = grids[level]
+        row, column = np.divmod(np.arange(height * width), width)
+        rows.append(first_row + row)
+        columns.append(first_column + column)
+        first_row, first_column = first_row + height, first_column + width
+    return np.concatenate(rows), np.concatenate(columns)

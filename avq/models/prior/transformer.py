@@ -1,0 +1,120 @@
+"""A decoder-only transformer over the codes of all levels."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from avq.models.prior.base import Codes, Drawing, PerCode, Variables, cross_entropy
+from avq.models.prior.blocks import Network
+from avq.models.prior.drawing import draw_in_order
+from avq.models.prior.places import BEFORE, Grids, Span, spans, to_sequence
+from avq.settings import setting
+
+
+class TransformerPrior(nn.Module):
+    """Predicts each code from all codes before it, coarsest level first, row by row.
+
+    What is read at a place are not the codes there, which is to be predicted, but those around it
+    that come before, its parents among them; see `Network`.
+
+    Attributes:
+        grids, codebook_sizes, classes: see `base.PriorModule`.
+    """
+
+    grids: Grids
+    codebook_sizes: tuple[int, ...]
+    classes: int = 0
+    width: int = setting(512, "channels of a prior", low=1, high=2**16)
+    depth: int = setting(12, "blocks or layers of a prior", low=1, high=1000)
+    heads: int = setting(8, "attention heads of a transformer; they divide width", low=1, high=1024)
+    dropout: float = setting(0.1, "share of units that training drops", low=0, high=0.99)
+    code_dim: int = setting(64, "channels of an embedded code", low=1, high=2**16)
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "compute type of matrix products", choices=("float32", "bfloat16")
+    )
+    exact = True
+
+    def setup(self) -> None:
+        self.network = Network(
+            self.grids,
+            self.codebook_sizes,
+            self.classes,
+            BEFORE,
+            self.width,
+            self.depth,
+            self.heads,
+            self.dropout,
+            self.code_dim,
+            jnp.dtype(self.dtype),
+        )
+
+    def __call__(
+        self, codes: Codes, labels: Int[Array, "b"], train: bool = False
+    ) -> tuple[Float[Array, "b _h _w _k"], ...]:
+        """Logits of all levels, finest first."""
+        features = self._features(to_sequence(codes), labels, train)
+        return tuple(self._logits(features, span) for span in sorted(spans(self.grids)))
+
+    def nats(self, codes: Codes, labels: Int[Array, "b"], train: bool = False) -> PerCode:
+        """Negative log-probability of each code given those before it."""
+        return cross_entropy(self(codes, labels, train), codes)
+
+    def level_logits(
+        self, level: int, codes: Codes, labels: Int[Array, "b"]
+    ) -> Float[Array, "b h w k"]:
+        """Logits of a level's codes."""
+        span = sorted(spans(self.grids))[level]
+        return self._logits(self._features(to_sequence(codes)[:, : span.end], labels), span)
+
+    def _features(
+        self, sequence: Int[Array, "b n"], labels: Int[Array, "b"], train: bool = False
+    ) -> Float[Array, "b n c"]:
+        n = sequence.shape[1]
+        return self.network(sequence, labels, np.tri(n, dtype=bool), train)
+
+    def _logits(self, features: Float[Array, "b n c"], span: Span) -> Float[Array, "b h w k"]:
+        logits = self.network.logits(span.level, features[:, span.start : span.end])
+        return logits.reshape(len(logits), *self.grids[span.level], -1)
+
+    def step(
+        self,
+        level: int,
+        sequence: Int[Array, "b n"],
+        labels: Int[Array, "b"],
+        cache: Any,
+        place: Int[Array, ""],
+    ) -> tuple[Float[Array, "b k"], Any]:
+        """Logits of the code at a place of a level, and the cache with that place."""
+        features, cache = self.network.step(sequence, labels, cache, place)
+        return self.network.logits(level, features)[:, 0], cache
+
+    @nn.nowrap
+    def draw(
+        self,
+        variables: Variables,
+        start: Codes,
+        labels: Int[Array, "b"],
+        keys: Key[Array, "b"],
+        how: Drawing,
+    ) -> Codes:
+        """See `PriorModule.draw`; keys and values of the places before are kept."""
+        labels = how.labels(labels, self.classes)
+
+        def logits_at(sequence: Array, cache: Any, place: Array, span: Span) -> tuple[Array, Any]:
+            arguments = span.level, sequence, labels, cache, place
+            result: tuple[Array, Any] = self.apply(variables, *arguments, method="step")
+            return result
+
+        def cache_of(cache: Any, span: Span) -> Any:
+            if cache is None:
+                shape = len(labels), span.end, self.heads, self.width // self.heads
+                empty = jnp.zeros_like(labels, jnp.dtype(self.dtype), shape=shape)
+                return ((empty, empty),) * self.depth
+            longer = ((0, 0), (0, span.end - span.start), (0, 0), (0, 0))
+            return jax.tree.map(lambda kept: jnp.pad(kept, longer), cache)
+
+        return draw_in_order(logits_at, start, self.grids, keys, how, cache_of)

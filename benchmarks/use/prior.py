@@ -1,0 +1,133 @@
+"""Priors beside one another and beside the codec: bits a code, and seconds an image.
+
+    python -m benchmarks.prior --codes FOLDER --priors RUN ... [--runs N] [--json FILE]
+
+FOLDER is one of `avq tokenize`, whose test codes are measured, and as many training codes. Beside
+the priors stand a table of frequencies, and the networks by which `avq compress` predicts codes;
+both are fitted to the training codes. A masked prior's bits are an estimate of an upper bound.
+
+Seconds an image are of a group of 16, codes and pixels, the median of `--runs` calls after one to
+compile; those of a transformer without its cache, too.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Integer
+
+from avq import cpu, parallel
+from avq.apply.code_shards import read
+from avq.apply.codec.coder import Coder
+from avq.apply.codec.fitting import fit
+from avq.apply.prior import Prior, load_prior
+from avq.apply.sample import GROUP, Sampler
+from avq.bench import time_calls
+from avq.data.dataset import evenly
+from avq.models.prior import Drawing, TransformerPrior
+from avq.models.prior.drawing import draw_without_cache
+from avq.models.prior.places import UNKNOWN
+from benchmarks._common import Row, make_parser, write_json
+
+Codes = Sequence[Integer[np.ndarray, "n _h _w"]]
+
+
+def frequency_bits(train: Codes, codes: Codes, sizes: Sequence[int]) -> list[float]:
+    """Mean bits of each level's codes by their frequencies in training, one added to each."""
+    result = []
+    for counted, grids, size in zip(train, codes, sizes, strict=True):
+        counts = np.bincount(counted.ravel(), minlength=size) + 1
+        result.append(float(-np.log2(counts / counts.sum())[grids].mean()))
+    return result
+
+
+def codec_bits(coder: Coder, codes: Codes) -> list[float]:
+    """Mean bits of each level's codes by the codec."""
+    images = zip(*(grid.astype(np.int32) for grid in codes), strict=True)
+    total = np.sum([coder.bits(grids) for grids in images], axis=0)
+    return [float(bits / grid.size) for bits, grid in zip(total, codes, strict=True)]
+
+
+def prior_bits(prior: Prior, codes: Codes) -> list[float]:
+    """Mean bits of each level's codes by a prior."""
+    return [float(level.mean()) for level in prior.bits(codes)]
+
+
+def likelihood_row(name: str, by_split: dict[str, list[float]], codes: Codes) -> Row:
+    """Bits of a code by level and in all, of test and training codes."""
+    row: Row = {"prior": name}
+    places = [grid[0].size for grid in codes]
+    for split, levels in by_split.items():
+        whole = sum(n * bits for n, bits in zip(places, levels, strict=True))
+        row[f"{split}_bits_per_code_by_level"] = levels
+        row[f"{split}_bits_per_code"] = whole / sum(places)
+    return row
+
+
+def speed_rows(name: str, prior: Prior, runs: int) -> Iterator[Row]:
+    """Seconds an image, with the cache and without where there is one."""
+    labels = np.full(GROUP, len(prior.classes))
+    sampler = Sampler(prior.module, prior.tokenizer, Drawing(), parallel.make_mesh(1))
+    times = time_calls(
+        lambda: sampler.groups(prior.variables, [0], 0, labels), runs=runs, warm_up=1
+    )
+    yield {"prior": name, "seconds_per_image": times.median / 1e3 / GROUP}
+    if isinstance(prior.module, TransformerPrior):
+        draw = _without_cache(prior)
+        uncached = time_calls(draw, runs=max(2, runs // 3), warm_up=1)
+        yield {
+            "prior": f"{name}, without cache",
+            "seconds_per_image": uncached.median / 1e3 / GROUP,
+        }
+
+
+def _without_cache(prior: Prior) -> Any:
+    start = tuple(jnp.full((GROUP, *grid), UNKNOWN, jnp.int32) for grid in prior.module.grids)
+    labels = jnp.full(GROUP, len(prior.classes), jnp.int32)
+    keys = jax.random.split(jax.random.key(0), GROUP)
+    compiled = jax.jit(
+        lambda v: draw_without_cache(prior.module, v, start, labels, keys, Drawing()),
+        compiler_options=cpu.compiler_options("inference"),
+    )
+    return lambda: prior.tokenizer.decode(jax.device_get(compiled(prior.variables)))
+
+
+def main() -> None:
+    parser = make_parser(__doc__, runs=3)
+    parser.add_argument("--codes", required=True, help="folder of avq tokenize")
+    parser.add_argument("--priors", nargs="+", required=True, metavar="RUN", help="of priors")
+    arguments = parser.parse_args()
+    cpu.keep_memory()
+    priors = {name: load_prior(name) for name in arguments.priors}
+    tokenizer = next(iter(priors.values())).tokenizer
+    _, train = read(arguments.codes, "train").arrays()
+    _, test = read(arguments.codes, "test").arrays()
+    some = tuple(level[evenly(len(level), len(test[0]))] for level in train)
+    parts = {"test": test, "train": some}
+
+    whole = [level.astype(np.int32) for level in train]
+    coder = Coder(fit(whole, tokenizer.codebooks))
+    sizes = tokenizer.codebook_sizes
+    measures: dict[str, Callable[[Codes], list[float]]] = {
+        "frequencies": lambda codes: frequency_bits(train, codes, sizes),
+        "codec": lambda codes: codec_bits(coder, codes),
+    }
+    measures |= {name: partial(prior_bits, prior) for name, prior in priors.items()}
+    rows = []
+    for name, measure in measures.items():
+        row = likelihood_row(name, {split: measure(c) for split, c in parts.items()}, test)
+        print(row, flush=True)
+        rows.append(row)
+    speed = []
+    for name, prior in priors.items():
+        for row in speed_rows(name, prior, arguments.runs):
+            print(row, flush=True)
+            speed.append(row)
+    write_json(arguments.json, {"likelihood": rows, "speed": speed})
+
+
+if __name__ == "__main__":
+    main()
