@@ -101,7 +101,7 @@ def _samples(
         found[step.kind].append((flat, ranks[own[:, rows, columns].reshape(-1)].astype(np.int16)))
     none = np.zeros((0, slots(parent is not None)), np.int16), np.zeros(0, np.int16)
     joined = [[np.concatenate(parts) for parts in zip(none, *each, strict=True)] for each in found]
-    return [(around, codes) for around, codes in joined]
+    return [(around, ranks) for around, ranks in joined]
 
 
 def _init(tables: Sequence[Float[np.ndarray, "_k _d"]], train: Samples) -> Params:
