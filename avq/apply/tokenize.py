@@ -22,6 +22,7 @@ from avq.data.dataset import ImageSet, require_few
 from avq.data.pipeline import Batch, eval_batches
 from avq.data.settings import Data
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
+from avq.data.sources.squares import RandomSquares
 from avq.data.split import OLDER, Splits, open_splits
 from avq.errors import InputError
 from avq.json_files import read_json
@@ -35,6 +36,7 @@ IMAGES_PER_SHARD = 4096  # a multiple of GROUP
 GROUP = 8
 BATCHES_AHEAD = 2  # given to the devices before the codes of the first are waited for
 SUFFIX = ".npz"
+SQUARES = 8192  # of training images that are augmented
 
 Callback = Callable[[int], object]
 
@@ -52,8 +54,9 @@ def tokenize(
 ) -> JSON:
     """Writes the codes of a data set, or resumes writing them, and returns the `codes.json`.
 
-    An image is encoded as evaluation sees it: its centre square, at the model's size. The split is
-    drawn as the model's run did. See `avq.apply.code_shards.read` for the way back.
+    An image is encoded as evaluation sees it: its centre square, at the model's size. Of training
+    images that training takes random squares of, 8,192 such squares are. The split is drawn as the
+    model's run did. See `avq.apply.code_shards.read` for the way back.
 
     Args:
         tokenizer: the model.
@@ -74,6 +77,9 @@ def tokenize(
     if max_rejected is not None:
         data = replace(data, max_rejected=max_rejected)
     splits = open_splits(data, older=tokenizer.trained.dataset.get("split_rule", OLDER) == OLDER)
+    if splits.train.augment:
+        squares = RandomSquares(splits.train, data.image_size, SQUARES)
+        splits = replace(splits, train=squares)
     grids = tokenizer.grids(data.image_size, data.image_size)
     layout = Layout(grids, tokenizer.codebook_sizes)
     about = _settings(tokenizer.digest, layout, data, splits)

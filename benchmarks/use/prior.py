@@ -1,6 +1,7 @@
 """Priors beside one another and beside the codec: bits a code, and seconds an image.
 
-    python -m benchmarks.prior --codes FOLDER --priors RUN ... [--runs N] [--json FILE]
+    python -m benchmarks.prior --codes FOLDER --priors RUN ... [--study likelihood speed]
+        [--runs N] [--json FILE]
 
 FOLDER is one of `avq tokenize`, whose test codes are measured, and as many training codes. Beside
 the priors stand a table of frequencies, and the networks by which `avq compress` predicts codes;
@@ -10,7 +11,7 @@ Seconds an image are of a group of 16, codes and pixels, the median of `--runs` 
 compile; those of a transformer without its cache, too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -67,66 +68,69 @@ def likelihood_row(name: str, by_split: dict[str, list[float]], codes: Codes) ->
     return row
 
 
-def speed_rows(name: str, prior: Prior, runs: int) -> Iterator[Row]:
-    """Seconds an image, with the cache and without where there is one."""
-    labels = np.full(GROUP, len(prior.classes))
-    sampler = Sampler(prior.module, prior.tokenizer, Drawing(), parallel.make_mesh(1))
-    times = time_calls(
-        lambda: sampler.groups(prior.variables, [0], 0, labels), runs=runs, warm_up=1
-    )
-    yield {"prior": name, "seconds_per_image": times.median / 1e3 / GROUP}
-    if isinstance(prior.module, TransformerPrior):
-        draw = _without_cache(prior)
-        uncached = time_calls(draw, runs=max(2, runs // 3), warm_up=1)
-        yield {
-            "prior": f"{name}, without cache",
-            "seconds_per_image": uncached.median / 1e3 / GROUP,
-        }
+def speeds(priors: Mapping[str, Prior], runs: int) -> Iterator[Row]:
+    """Seconds an image of each prior; of a transformer without the cache, too."""
+    for name, prior in priors.items():
+        sampler = Sampler(prior.module, prior.tokenizer, Drawing(), parallel.make_mesh(1))
+        labels = np.full(GROUP, len(prior.classes))
+        draw = partial(sampler.groups, prior.variables, [0], 0, labels)
+        yield {"prior": name, "seconds_per_image": _seconds(draw, runs, warm_up=1)}
+        if isinstance(prior.module, TransformerPrior):
+            seconds = _seconds(_without_cache(prior), runs=2, warm_up=0)
+            yield {"prior": f"{name}, without cache", "seconds_per_image": seconds}
+
+
+def _seconds(draw: Callable[[], Any], runs: int, warm_up: int) -> float:
+    """Median seconds of drawing a group, for each of its images."""
+    return time_calls(draw, runs=runs, warm_up=warm_up).median / 1e3 / GROUP
 
 
 def _without_cache(prior: Prior) -> Any:
+    """A call that draws a group without the cache, compiled."""
     start = tuple(jnp.full((GROUP, *grid), UNKNOWN, jnp.int32) for grid in prior.module.grids)
     labels = jnp.full(GROUP, len(prior.classes), jnp.int32)
     keys = jax.random.split(jax.random.key(0), GROUP)
-    compiled = jax.jit(
+    draw = jax.jit(
         lambda v: draw_without_cache(prior.module, v, start, labels, keys, Drawing()),
         compiler_options=cpu.compiler_options("inference"),
     )
+    compiled = draw.lower(prior.variables).compile()
     return lambda: prior.tokenizer.decode(jax.device_get(compiled(prior.variables)))
 
 
+def likelihoods(priors: Mapping[str, Prior], folder: str) -> Iterator[Row]:
+    """Rows of all that predict codes."""
+    tokenizer = next(iter(priors.values())).tokenizer
+    (_, train), (_, test) = (read(folder, split).arrays() for split in ("train", "test"))
+    some = tuple(level[evenly(len(level), len(test[0]))] for level in train)
+    coder = Coder(fit([level.astype(np.int32) for level in train], tokenizer.codebooks))
+    measures: dict[str, Callable[[Codes], list[float]]] = {
+        "frequencies": lambda codes: frequency_bits(train, codes, tokenizer.codebook_sizes),
+        "codec": partial(codec_bits, coder),
+    }
+    measures |= {name: partial(prior_bits, prior) for name, prior in priors.items()}
+    for name, measure in measures.items():
+        yield likelihood_row(name, {"test": measure(test), "train": measure(some)}, test)
+
+
 def main() -> None:
-    parser = make_parser(__doc__, runs=3)
-    parser.add_argument("--codes", required=True, help="folder of avq tokenize")
+    parser = make_parser(__doc__, runs=3, studies=("likelihood", "speed"))
+    parser.add_argument("--codes", required=True, metavar="FOLDER", help="of avq tokenize")
     parser.add_argument("--priors", nargs="+", required=True, metavar="RUN", help="of priors")
     arguments = parser.parse_args()
     cpu.keep_memory()
     priors = {name: load_prior(name) for name in arguments.priors}
-    tokenizer = next(iter(priors.values())).tokenizer
-    _, train = read(arguments.codes, "train").arrays()
-    _, test = read(arguments.codes, "test").arrays()
-    some = tuple(level[evenly(len(level), len(test[0]))] for level in train)
-    parts = {"test": test, "train": some}
-
-    whole = [level.astype(np.int32) for level in train]
-    coder = Coder(fit(whole, tokenizer.codebooks))
-    sizes = tokenizer.codebook_sizes
-    measures: dict[str, Callable[[Codes], list[float]]] = {
-        "frequencies": lambda codes: frequency_bits(train, codes, sizes),
-        "codec": lambda codes: codec_bits(coder, codes),
+    rows = {
+        "likelihood": lambda: likelihoods(priors, arguments.codes),
+        "speed": lambda: speeds(priors, arguments.runs),
     }
-    measures |= {name: partial(prior_bits, prior) for name, prior in priors.items()}
-    rows = []
-    for name, measure in measures.items():
-        row = likelihood_row(name, {split: measure(c) for split, c in parts.items()}, test)
-        print(row, flush=True)
-        rows.append(row)
-    speed = []
-    for name, prior in priors.items():
-        for row in speed_rows(name, prior, arguments.runs):
+    results: Row = {}
+    for study in arguments.study:
+        results[study] = []
+        for row in rows[study]():
             print(row, flush=True)
-            speed.append(row)
-    write_json(arguments.json, {"likelihood": rows, "speed": speed})
+            results[study].append(row)
+        write_json(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from avq.apply.code_files import read_codes
 from avq.apply.code_shards import Layout, read
 from avq.data.dataset import open_dataset
 from avq.data.settings import Data
+from avq.data.split import open_splits
+from avq.data.views import SquareView
 from avq.errors import InputError
 from avq.settings import construct
 
@@ -137,6 +139,20 @@ def test_set_of_test_images_alone_has_no_training_codes(tokenized, image_folder,
     assert tokenized(tmp_path / "in", tmp_path / "codes")["counts"] == {"train": 0, "test": 4}
     names, (grids,) = read(tmp_path / "codes", "train").arrays()
     assert (names, grids.shape) == ([], (0, 4, 4))
+
+
+def test_photographs_become_random_squares_as_training_sees_them(
+    tokenized, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "SQUARES", 8)
+    assert tokenized("photographs", tmp_path / "codes")["counts"] == {"train": 8, "test": 512}
+    names, (codes,) = read(tmp_path / "codes", "train").arrays()
+    assert names[:2] == ["rocket.jpg#0", "coffee.png#0"]
+    assert names[6:] == ["rocket.jpg#1", "coffee.png#1"]
+    whole = open_splits(Data(path="photographs", image_size=16)).train
+    view = SquareView(16, augment=True)
+    squares = [view(whole[i % 6], np.random.default_rng(i)) for i in range(8)]
+    np.testing.assert_array_equal(codes, tokenizer.encode(np.stack(squares))[0])
 
 
 @pytest.mark.parametrize("devices", [2, 8])

@@ -11,9 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from avq.models.prior.places import UNKNOWN, Grids, Offsets, coordinates, neighbours, spans
+from avq.models.prior.places import (
+    UNKNOWN,
+    Grids,
+    Offsets,
+    coordinates,
+    neighbours,
+    relations,
+    spans,
+)
 
 SCALE = 0.02  # standard deviation of initial embeddings, as GPT-2's
 EXPANSION = 4  # hidden units of a block for each of its channels
@@ -48,29 +56,33 @@ class Block(nn.Module):
         self.drop = nn.Dropout(self.dropout)
 
     def __call__(
-        self, x: Float[Array, "b n c"], mask: Bool[Array, "n n"] | None, train: bool
+        self, x: Float[Array, "b n c"], bias: Float[Array, "h n n"], train: bool
     ) -> Float[Array, "b n c"]:
-        """All places at once; `mask` says for each place which ones it sees, None all."""
+        """All places at once; `bias` is added to the logits of attention."""
         queries, keys, values = self._projected(x)
-        return self._finished(x, attend(queries, keys, values, mask), train)
+        return self._finished(x, attend(queries, keys, values, bias), train)
 
     def step(
-        self, x: Float[Array, "b 1 c"], cache: Cache, place: Int[Array, ""]
+        self,
+        x: Float[Array, "b 1 c"],
+        cache: Cache,
+        place: Int[Array, ""],
+        bias: Float[Array, "h 1 m"],
     ) -> tuple[Float[Array, "b 1 c"], Cache]:
-        """One place, which sees those up to itself.
+        """One place, and the cache with its own keys and values.
 
         Args:
             x: of the place.
-            cache: keys and values of the places before; those after are not read.
+            cache: keys and values of other places.
             place: in the cache.
+            bias: of the place, minus infinity for places that it does not see.
         """
         queries, *own = self._projected(x)
         keys, values = (
             jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=1)
             for old, new in zip(cache, own, strict=True)
         )
-        mask = (jnp.arange(keys.shape[1]) <= place)[None]
-        return self._finished(x, attend(queries, keys, values, mask), False), (keys, values)
+        return self._finished(x, attend(queries, keys, values, bias), False), (keys, values)
 
     def _projected(self, x: Float[Array, "b n c"]) -> list[Float[Array, "b n h d"]]:
         joined = self.projections(self.attention_norm(x))
@@ -91,13 +103,11 @@ def attend(
     queries: Float[Array, "b n h d"],
     keys: Float[Array, "b m h d"],
     values: Float[Array, "b m h d"],
-    mask: Bool[Array, "n m"] | None,
+    bias: Float[Array, "h n m"],
 ) -> Float[Array, "b n h d"]:
-    """Softmax attention, with float32 logits."""
+    """Softmax attention, with float32 logits to which a bias is added."""
     logits = jnp.einsum("bnhd,bmhd->bhnm", queries, keys, preferred_element_type=jnp.float32)
-    logits /= math.sqrt(queries.shape[-1])
-    if mask is not None:
-        logits = jnp.where(mask[None, None], logits, -jnp.inf)
+    logits = logits / math.sqrt(queries.shape[-1]) + bias[None]
     weights = jax.nn.softmax(logits).astype(values.dtype)
     return jnp.einsum("bhnm,bmhd->bnhd", weights, values)
 
@@ -106,11 +116,14 @@ class Network(nn.Module):
     """A transformer over the places of a sequence.
 
     A place begins as a sum: a linear map of the embedded codes around it and of its parents, an
-    embedding of its row and one of its column, both of their level, and one of the label.
+    embedding of its row and one of its column, both of their level, and one of the label. The
+    logits of attention have a learned bias for each relation of two places and each head, which
+    begins as a slope that falls with their distance.
 
     Attributes:
         grids, codebook_sizes, classes: see `base.PriorModule`.
         own: offsets of the codes around a place that are read at it.
+        causal: whether a place sees those up to itself alone.
         width, depth, heads, dropout, dtype: see `Block`.
         code_dim: channels of an embedded code.
     """
@@ -119,6 +132,7 @@ class Network(nn.Module):
     codebook_sizes: tuple[int, ...]
     classes: int
     own: Offsets
+    causal: bool
     width: int
     depth: int
     heads: int
@@ -139,6 +153,8 @@ class Network(nn.Module):
         self.rows, self.columns = embedding(height, self.width), embedding(across, self.width)
         self.labels = embedding(self.classes + 1, self.width)
         self.joined = nn.Dense(self.width, dtype=self.dtype)
+        self.relations, distances = relations(self.grids)
+        self.bias = self.param("bias", _slopes, self.heads, distances)
         self.blocks = [
             Block(self.width, self.heads, self.depth, self.dropout, self.dtype)
             for _ in range(self.depth)
@@ -154,14 +170,17 @@ class Network(nn.Module):
         self,
         sequence: Int[Array, "b n"],
         labels: Int[Array, "b"],
-        mask: Bool[np.ndarray, "n n"] | None,
         train: bool,
     ) -> Float[Array, "b n c"]:
         """Features of the first `n` places, of a sequence of that length."""
         x = self._embedded(sequence, labels, np.arange(sequence.shape[1]))
         x = self.drop(x, deterministic=not train)
+        n = sequence.shape[1]
+        bias = self.bias[:, self.relations[:n, :n]]
+        if self.causal:
+            bias = jnp.where(np.tri(n, dtype=bool)[None], bias, -jnp.inf)
         for block in self.blocks:
-            x = block(x, None if mask is None else jnp.asarray(mask), train)
+            x = block(x, bias, train)
         return x
 
     def step(
@@ -173,8 +192,11 @@ class Network(nn.Module):
     ) -> tuple[Float[Array, "b 1 c"], tuple[Cache, ...]]:
         """Features of one place, which sees those before it, and the cache with its own."""
         x, caches = self._embedded(sequence, labels, place[None]), []
+        places = np.arange(cache[0][0].shape[1])
+        bias = self.bias[:, jnp.asarray(self.relations[:, places])[place][None]]
+        bias = jnp.where((places <= place)[None, None], bias, -jnp.inf)
         for block, before in zip(self.blocks, cache, strict=True):
-            x, after = block.step(x, before, place)
+            x, after = block.step(x, before, place, bias)
             caches.append(after)
         return x, tuple(caches)
 
@@ -195,6 +217,11 @@ class Network(nn.Module):
         x = self.joined(codes.reshape(*codes.shape[:2], -1))
         where = self.rows(jnp.asarray(rows)[places]) + self.columns(jnp.asarray(columns)[places])
         return x + where[None] + self.labels(labels)[:, None]
+
+
+def _slopes(key: Array, heads: int, distances: Float[np.ndarray, "r"]) -> Float[Array, "h r"]:
+    """Bias to begin with: minus the distance, half as much for each further head."""
+    return jnp.asarray(-np.outer(2.0 ** -np.arange(heads), distances), jnp.float32)
 
 
 def _numbered(

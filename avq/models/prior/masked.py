@@ -50,6 +50,7 @@ class MaskedPrior(nn.Module):
             self.codebook_sizes,
             self.classes,
             ALL_AROUND,
+            False,
             self.width,
             self.depth,
             self.heads,
@@ -80,7 +81,7 @@ class MaskedPrior(nn.Module):
     ) -> Float[Array, "b h w k"]:
         """Logits of a level's codes; those of a known one are of no use."""
         _, start, end = sorted(spans(self.grids))[level]
-        features = self.network(to_sequence(codes)[:, :end], labels, None, train)
+        features = self.network(to_sequence(codes)[:, :end], labels, train)
         logits = self.network.logits(level, features[:, start:])
         return logits.reshape(len(logits), *self.grids[level], -1)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Integer
+from jaxtyping import Array, Float, Int, Integer
 
 Grids = tuple[tuple[int, int], ...]  # height and width by level, finest first
 Offsets = tuple[tuple[int, int], ...]  # rows down and columns to the right
@@ -99,3 +99,25 @@ def coordinates(grids: Grids) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"
         columns.append(first_column + column)
         first_row, first_column = first_row + height, first_column + width
     return np.concatenate(rows), np.concatenate(columns)
+
+
+def relations(grids: Grids) -> tuple[Int[np.ndarray, "n n"], Float[np.ndarray, "r"]]:
+    """How any two places of a sequence lie to one another: the number of their relation, which two
+    pairs share where their levels and their offset are the same; and the distance of each relation,
+    in codes of the finest level.
+    """
+    rows, columns, levels = [], [], []
+    for level, _, _ in spans(grids):
+        (height, width), (whole, across) = grids[level], grids[0]
+        row, column = np.divmod(np.arange(height * width), width)
+        rows.append((2 * row + 1) * whole // height)  # centres, in halves of a code
+        columns.append((2 * column + 1) * across // width)
+        levels.append(np.full(height * width, level))
+    y, x, of = (np.concatenate(parts) for parts in (rows, columns, levels))
+    down, right = y[:, None] - y[None], x[:, None] - x[None]
+    pair = of[:, None] * len(grids) + of[None]
+    # One number for the pair of levels and both offsets, which are below twice the grid's sides.
+    numbers = (pair * 4 * grids[0][0] + down) * 4 * grids[0][1] + right
+    _, first, index = np.unique(numbers, return_index=True, return_inverse=True)
+    distances = np.hypot(down, right).ravel()[first] / 2
+    return index.reshape(numbers.shape), distances

@@ -5,7 +5,6 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from avq.models.prior.base import Codes, Drawing, PerCode, Variables, cross_entropy
@@ -44,6 +43,7 @@ class TransformerPrior(nn.Module):
             self.codebook_sizes,
             self.classes,
             BEFORE,
+            True,
             self.width,
             self.depth,
             self.heads,
@@ -73,8 +73,7 @@ class TransformerPrior(nn.Module):
     def _features(
         self, sequence: Int[Array, "b n"], labels: Int[Array, "b"], train: bool = False
     ) -> Float[Array, "b n c"]:
-        n = sequence.shape[1]
-        return self.network(sequence, labels, np.tri(n, dtype=bool), train)
+        return self.network(sequence, labels, train)
 
     def _logits(self, features: Float[Array, "b n c"], span: Span) -> Float[Array, "b h w k"]:
         logits = self.network.logits(span.level, features[:, span.start : span.end])

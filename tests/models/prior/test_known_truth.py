@@ -14,7 +14,7 @@ from avq.models.build import make_prior
 
 GRIDS = ((2, 4), (1, 2))
 BATCH = 128
-KINDS = {"transformer": (250, 1), "pixelcnn": (150, 1), "masked": (500, 2)}  # steps and depth
+KINDS = {"transformer": (150, 1), "pixelcnn": (80, 1), "masked": (250, 2)}  # steps and depth
 SMALL = {"width": 16, "heads": 2, "dropout": 0.0, "code_dim": 4, "kernel": 3}
 
 
@@ -71,11 +71,10 @@ def test_cross_entropy_comes_within_two_percent_of_the_entropy(kind):
         rows = rng.choice(1024, BATCH, p=probabilities)
         codes = tuple(jnp.asarray(level[rows]) for level in whole)
         params, state = step(params, state, codes, key)
-    rows = rng.choice(1024, 1 << 16, p=probabilities)  # every one with a mask of its own
+    rows = rng.choice(1024, 1 << 13, p=probabilities)  # every one with a mask of its own
     whole = tuple(jnp.asarray(level[rows]) for level in whole)
     found = float(jax.jit(nats)(params, whole, jax.random.key(3)).mean())
     likely_ones = probabilities @ np.concatenate([level.reshape(1024, -1) for level in states], 1)
     independent = -(likely_ones * np.log(likely_ones)).sum()
     independent -= ((1 - likely_ones) * np.log(1 - likely_ones)).sum()
-    print(kind, entropy, found, independent)
-    assert entropy * 0.99 < found < entropy * 1.02 < independent * 0.9
+    assert entropy * 0.98 < found < entropy * 1.02 < independent * 0.9
