@@ -1,7 +1,7 @@
 """`avq restore denoise`, `upscale`, `anomaly` and `inpaint`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from avq.cli.app import (
 from avq.cli.images import BatchOption, FolderOption, ImagesArgument, opened, write_each
 from avq.errors import InputError
 
+if TYPE_CHECKING:
+    from avq.apply.prior import Prior
+
 restore = typer.Typer(
     help="Restores images by a trained model: noise, resolution, anomalies, holes.",
     no_args_is_help=True,
@@ -26,6 +29,7 @@ restore = typer.Typer(
 app.add_typer(restore, name="restore")
 
 BRIGHTEST = 4  # standard deviations above usual images
+PriorOption = Annotated[Path | None, typer.Option(help="The run of a prior over the codes of RUN.")]
 
 
 @verb(
@@ -74,6 +78,7 @@ def upscale(
     examples=(
         "avq restore anomaly runs/ah photo.jpg -o maps/ --json scores.json",
         "avq restore anomaly runs/ah parts/ -o maps/ --usual good_parts/ --map both",
+        "avq restore anomaly runs/ah faces/ -o maps/ --prior runs/prior --map surprisal",
     ),
 )
 def anomaly(
@@ -86,15 +91,18 @@ def anomaly(
         typer.Option(help="Images that show what is usual. Default: the run's training images."),
     ] = None,
     shown: Annotated[
-        str, typer.Option("--map", help="What the pictures show: error, rarity or both.")
+        str,
+        typer.Option("--map", help="What the pictures show: error, rarity, both or surprisal."),
     ] = "error",
+    prior: PriorOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the scores of each image here.")
     ] = None,
     step: StepOption = None,
     batch_size: BatchOption = 8,
 ) -> None:
-    """Maps where images are unlike usual ones: badly reconstructed, or of rare codes.
+    """Maps where images are unlike usual ones: badly reconstructed, or of rare codes, or of codes
+    that a prior did not expect.
 
     Values are standard deviations above the mean of usual images; maps are black from 0 down and
     brightest from 4 up. An image's score is its map's largest value.
@@ -106,9 +114,15 @@ def anomaly(
 
     if shown not in Maps._fields:
         raise InputError(f"--map: {shown!r} is not one of {', '.join(Maps._fields)}.")
+    if shown == "surprisal" and prior is None:
+        raise InputError("--map: surprisal needs the probabilities of a prior. Give --prior.")
     require_writable(json_file)
     tokenizer, pictures = opened(run, images, step, batch_size)
-    anomalies = Anomalies(tokenizer, Pictures(usual) if usual else usual_images(tokenizer))
+    anomalies = Anomalies(
+        tokenizer,
+        Pictures(usual) if usual else usual_images(tokenizer),
+        None if prior is None else _opened_prior(prior, run, step),
+    )
     require_folder(out)
     scores = {}
     with progress() as (on_total, on_images):
@@ -126,7 +140,10 @@ def anomaly(
 @verb(
     "inpaint",
     group=restore,
-    examples=("avq restore inpaint runs/ah photo.png --mask hole.png -o filled.png",),
+    examples=(
+        "avq restore inpaint runs/ah photo.png --mask hole.png -o filled.png",
+        "avq restore inpaint runs/ah face.png --mask hole.png --prior runs/prior -o filled.png",
+    ),
 )
 def inpaint(
     run: RunArgument,
@@ -134,17 +151,55 @@ def inpaint(
     *,
     mask: Annotated[Path, typer.Option(help="Image of its size, white where to fill.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="A .png file.")],
+    prior: PriorOption = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Of the prior, as for avq sample. Default: 1.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the prior. Default: 1.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, help="Of what the prior draws. Default: 0."),
+    ] = None,
     step: StepOption = None,
 ) -> None:
-    """Fills a hole of an image by what surrounds it and the model's codes, without a prior."""
+    """Fills a hole of an image by what surrounds it and the model's codes, or by codes of a prior.
+
+    Without a prior nothing is invented. A prior takes images of its own size.
+    """
     from avq import cpu
     from avq.apply import inputs
+    from avq.apply.completion import Completion
     from avq.apply.pictures import write_png
-    from avq.apply.restore.inpaint import inpaint
+    from avq.apply.restore.inpaint import inpaint, inpaint_by_prior
     from avq.apply.tokenizer import load
+    from avq.models.prior import Drawing
 
     require_png(out)
+    given = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    for name, value in given.items():
+        if value is not None and prior is None:
+            raise InputError(f"--{name.replace('_', '-')} goes with --prior.")
     pixels, hole = inputs.opened(image), inputs.opened(mask).mean(-1) > 127
     cpu.keep_memory()
-    write_png(out.parent, out.name, inpaint(load(run, step), pixels, hole))
+    if prior is None:
+        filled = inpaint(load(run, step), pixels, hole)
+    else:
+        how = Drawing(
+            temperature=1.0 if temperature is None else temperature,
+            top_p=1.0 if top_p is None else top_p,
+        )
+        completion = Completion(_opened_prior(prior, run, step), how)
+        filled = inpaint_by_prior(completion, pixels, hole, seed or 0)
+    write_png(out.parent, out.name, filled)
     print(f"{out}: {hole.sum():,} of {hole.size:,} pixels filled")
+
+
+def _opened_prior(prior: Path, run: Any, step: int | None) -> "Prior":
+    """A prior that is given beside the run of its autoencoder."""
+    from avq.apply.prior import load_prior
+
+    if step is not None:
+        raise InputError("--step: a prior goes with the newest step of RUN. Leave one of them out.")
+    return load_prior(prior, tokenizer=run)

@@ -131,6 +131,30 @@ def test_hole_is_filled_and_the_rest_kept(invoke, run, photos, tmp_path):
     assert not changed[~hole].any()
 
 
+def test_prior_fills_a_hole_by_its_seed(invoke, run, prior_run, photos, tmp_path):
+    image, made = photos / "images" / "a.png", []
+    arguments = ("--mask", photos / "mask.png", "--prior", prior_run, "--temperature", 2)
+    for number, seed in enumerate((1, 1, 2)):
+        out = tmp_path / f"{number}.png"
+        result = invoke("restore", "inpaint", run, image, *arguments, "--seed", seed, "-o", out)
+        assert result.exit_code == 0, result.stderr
+        made.append(pixels_of(out))
+    hole = pixels_of(photos / "mask.png")[..., 0] > 0
+    np.testing.assert_array_equal(made[0], made[1])
+    assert np.any(made[0] != made[2])
+    np.testing.assert_array_equal(made[0][~hole], pixels_of(image)[~hole])
+
+
+def test_map_of_surprisal_is_written_with_its_score(invoke, run, prior_run, photos, tmp_path):
+    scores, image = tmp_path / "scores.json", photos / "images" / "a.png"
+    flags = ("--prior", prior_run, "--map", "surprisal", "--json", scores)
+    result = invoke("restore", "anomaly", run, image, "-o", tmp_path / "maps", *flags)
+    assert result.exit_code == 0, result.stderr
+    (score,) = json.loads(scores.read_text())["images"].values()
+    brightest = heat(np.full((1, 1), score["surprisal"] / 4))
+    assert np.all(pixels_of(tmp_path / "maps" / "a.png") == brightest, axis=-1).any()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -139,6 +163,7 @@ def test_hole_is_filled_and_the_rest_kept(invoke, run, photos, tmp_path):
         ("denoise {tmp} {dir}/images -o {tmp}/o", "is not a run"),
         ("anomaly {run} {dir}/none.png -o {tmp}/o", "no such file"),
         ("anomaly {run} {dir}/images -o {tmp}/o --map x", "'x' is not one of error, rarity, both"),
+        ("anomaly {run} {dir}/images -o {tmp}/o --map surprisal", "needs the probabilities of a"),
         ("anomaly {run} {dir}/images -o {tmp}/o --json {tmp}/no/s.json", "there is no folder"),
         ("anomaly {run} {dir}/images -o {tmp}/o --usual {dir}/no", "no such file"),
         ("inpaint {run} {dir}/images/a.png --mask {dir}/low.png -o {tmp}/o.png", "mask has 16x9"),
@@ -155,6 +180,28 @@ def test_what_cannot_be_done_gets_one_line(
     assert result.exit_code == 2
     assert message in one_line(result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("run_and_flags", "message"),
+    [
+        ("{run} --mask {dir}/mask.png --seed 1", "--seed goes with --prior"),
+        ("{run} --mask {dir}/low.png --prior {prior}", "mask has 16x9"),
+        ("{run} --mask {dir}/mask.png --prior {run}", "is not the run of a prior"),
+        ("photos --mask {dir}/mask.png --prior {prior}", "models the codes of"),
+        ("{run} --mask {dir}/mask.png --prior {prior} --step 2", "--step: a prior goes"),
+    ],
+)
+def test_what_a_prior_cannot_fill_gets_one_line(
+    invoke, one_line, run, prior_run, photos, tmp_path, run_and_flags, message
+):
+    places = {"dir": photos, "run": run, "prior": prior_run}
+    which, *flags = run_and_flags.format(**places).split()
+    image, out = photos / "images" / "a.png", tmp_path / "o.png"
+    result = invoke("restore", "inpaint", which, image, "-o", out, *flags)
+    assert result.exit_code == 2
+    assert message in one_line(result.stderr)
+    assert not out.exists()
 
 
 def test_maps_of_a_run_whose_images_are_gone_need_usual_ones(

@@ -1,15 +1,19 @@
-"""Anomaly maps: where a model reconstructs an image badly, and where its codes are rare."""
+"""Anomaly maps: where a model reconstructs an image badly, where its codes are rare, and where a
+prior did not expect them.
+"""
 
-from collections.abc import Iterable, Iterator
-from itertools import tee
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, repeat, tee
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.ndimage import gaussian_filter
 
+from avq.apply.completion import require_size
 from avq.apply.inputs import as_picture
-from avq.apply.tokenizer import Codes, Tokenizer
+from avq.apply.prior import AT_ONCE, Prior
+from avq.apply.tokenizer import Codes, Size, Tokenizer
 from avq.apply.training_images import training_images
 from avq.data.dataset import evenly
 from avq.errors import InputError
@@ -25,15 +29,19 @@ class Maps(NamedTuple):
         error: by the logarithm of the squared error of the reconstruction.
         rarity: by the bits of its codes, minus the logarithms of their frequencies, of all levels.
         both: mean of the two.
+        surprisal: by the bits of its codes given those before, minus the logarithms of a prior's
+            probabilities, of all levels; None without a prior.
     """
 
     error: Float[np.ndarray, "h w"]
     rarity: Float[np.ndarray, "h w"]
     both: Float[np.ndarray, "h w"]
+    surprisal: Float[np.ndarray, "h w"] | None = None
 
     def scores(self) -> dict[str, float]:
         """The largest value of each map."""
-        return {name: float(values.max()) for name, values in self._asdict().items()}
+        maps = self._asdict().items()
+        return {name: float(values.max()) for name, values in maps if values is not None}
 
 
 class Anomalies:
@@ -50,16 +58,23 @@ class Anomalies:
     Args:
         tokenizer: of the model.
         usual: images, each as `Tokenizer.encode` takes one, of bytes.
+        prior: over its codes, for `Maps.surprisal`. All images are then of the prior's size.
 
     Raises:
-        InputError: without usual images.
+        InputError: without usual images; for a prior that has bounds of likelihoods alone.
     """
 
-    def __init__(self, tokenizer: Tokenizer, usual: Iterable[Any]) -> None:
-        self.tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Tokenizer, usual: Iterable[Any], prior: Prior | None = None
+    ) -> None:
+        if prior and not prior.module.exact:
+            raise InputError(
+                "a masked prior does not say how likely a code is. Give a transformer or pixelcnn."
+            )
+        self.tokenizer, self._prior = tokenizer, prior
         counts = [np.ones(size, np.int64) for size in tokenizer.codebook_sizes]
-        kept: list[tuple[Codes, tuple[int, int]]] = []
-        errors, rarities = Moments(), Moments()
+        kept: list[tuple[Codes, Size]] = []
+        errors, rarities, surprisals = Moments(), Moments(), Moments()
         for image, codes, pixels in self._reconstructed(usual):
             errors.add(self._error(image, pixels))
             kept.append((codes, pixels.shape[:2]))
@@ -70,18 +85,28 @@ class Anomalies:
         self.bits = tuple(-np.log2(level / level.sum()) for level in counts)
         for codes, size in kept:
             rarities.add(self._rarity(codes, size))
-        self._errors, self._rarities = errors, rarities
+        if prior:
+            for values in self._surprisals(prior, iter(kept)):
+                surprisals.add(values)
+        self._errors, self._rarities, self._surprisal = errors, rarities, surprisals
 
     def maps(self, images: Iterable[Any]) -> Iterator[Maps]:
         """Maps of images of any sizes, one after another.
 
         Args:
             images: each as `Tokenizer.encode` takes one, of bytes.
+
+        Raises:
+            InputError: for an image of another size than the prior's.
         """
-        for image, codes, pixels in self._reconstructed(images):
+        first, second = tee(self._reconstructed(images))
+        encoded = ((codes, pixels.shape[:2]) for _, codes, pixels in second)
+        found = self._surprisals(self._prior, encoded) if self._prior else repeat(None)
+        for (image, codes, pixels), values in zip(first, found, strict=False):
             error = self._errors.standardised(self._error(image, pixels))
             rarity = self._rarities.standardised(self._rarity(codes, pixels.shape[:2]))
-            yield Maps(error, rarity, (error + rarity) / 2)
+            surprisal = None if values is None else self._surprisal.standardised(values)
+            yield Maps(error, rarity, (error + rarity) / 2, surprisal)
 
     def _reconstructed(
         self, images: Iterable[Any]
@@ -101,14 +126,30 @@ class Anomalies:
         logarithm: Float[np.ndarray, "h w"] = np.log(1 + self._averaged(squared))
         return logarithm
 
-    def _rarity(self, codes: Codes, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-        """Averaged bits of the codes that stand at each pixel."""
+    def _rarity(self, codes: Codes, size: Size) -> Float[np.ndarray, "h w"]:
+        """Averaged bits of the codes that stand at each pixel, by their frequencies."""
+        return self._summed([of[grid] for of, grid in zip(self.bits, codes, strict=True)], size)
+
+    def _surprisals(
+        self, prior: Prior, each: Iterator[tuple[Codes, Size]]
+    ) -> Iterator[Float[np.ndarray, "_h _w"]]:
+        """Averaged bits of the codes that stand at each pixel, by a prior, of images."""
+        while some := list(islice(each, AT_ONCE)):
+            for _, size in some:
+                require_size(prior, size)
+            grids = zip(*(codes for codes, _ in some), strict=True)
+            bits = prior.bits([np.stack(level) for level in grids])
+            for row, (_, size) in enumerate(some):
+                yield self._summed([level[row] for level in bits], size)
+
+    def _summed(
+        self, bits: Sequence[Float[np.ndarray, "_h _w"]], size: Size
+    ) -> Float[np.ndarray, "h w"]:
+        """Averaged sum over levels of the bits of the codes at each pixel."""
         height, width = size
-        levels = zip(self.bits, codes, self.tokenizer.cells, strict=True)
-        bits = sum(
-            np.kron(of[grid], np.ones((side, side)))[:height, :width] for of, grid, side in levels
-        )
-        return self._averaged(np.asarray(bits))
+        each = zip(bits, self.tokenizer.cells, strict=True)
+        placed = (np.kron(grid, np.ones((side, side)))[:height, :width] for grid, side in each)
+        return self._averaged(np.sum(list(placed), axis=0))
 
     def _averaged(self, values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
         averaged: Float[np.ndarray, "h w"] = gaussian_filter(values, self.tokenizer.cells[-1])

@@ -1,11 +1,16 @@
 """Anomaly maps: bits of codes, errors, and what both are measured in."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from avq.apply.prior import load_prior
 from avq.apply.restore.anomaly import Anomalies, usual_images
 from avq.errors import InputError
+from avq.models.prior import MaskedPrior
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +73,38 @@ def test_square_of_noise_stands_out(anomalies, tokenizer):
 def test_no_usual_images_are_refused(tokenizer):
     with pytest.raises(InputError, match="no images that show what is usual"):
         Anomalies(tokenizer, [])
+
+
+@pytest.fixture(scope="module")
+def prior(prior_run):
+    return load_prior(prior_run)
+
+
+def test_surprisal_is_the_likelihood_of_a_prior_by_place(prior, tokenizer, squares, image_folder):
+    images = squares(image_folder)
+    anomalies = Anomalies(tokenizer, images, prior)
+    (bits,) = prior.bits(tokenizer.encode(images))
+    (cell,) = tokenizer.cells
+    expected = np.stack(
+        [gaussian_filter(level.repeat(cell, 0).repeat(cell, 1), cell) for level in bits]
+    )
+    expected = (expected - expected.mean()) / expected.std()
+    maps = list(anomalies.maps(images))
+    assert len(maps) == 20  # more than are computed at a time
+    values: list[Any] = [each.surprisal for each in maps]
+    np.testing.assert_allclose(values, expected, atol=1e-3)
+    assert maps[0].scores().keys() == {"error", "rarity", "both", "surprisal"}
+    without = next(Anomalies(tokenizer, images).maps(images))
+    np.testing.assert_array_equal(maps[0].both, without.both)
+    assert without.surprisal is None
+
+
+def test_prior_takes_images_of_its_own_size_and_must_be_exact(
+    prior, tokenizer, squares, image_folder
+):
+    anomalies = Anomalies(tokenizer, squares(image_folder / "train"), prior)
+    with pytest.raises(InputError, match="models images of 16x16 pixels, and one has 18x16"):
+        list(anomalies.maps([np.zeros((16, 18, 3), np.uint8)]))
+    masked = replace(prior, module=MaskedPrior(prior.module.grids, prior.module.codebook_sizes))
+    with pytest.raises(InputError, match="a masked prior does not say"):
+        Anomalies(tokenizer, [], masked)
