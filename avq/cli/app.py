@@ -101,6 +101,15 @@ def require_writable(*files: Path | None) -> None:
             ) from error
 
 
+def write_page(file: Path, text: str, name: str) -> None:
+    """Writes a page, and prints where it is."""
+    from avq.json_files import replaced
+
+    with replaced(file) as new:
+        new.write_text(text, encoding="utf-8")
+    print(f"{name}: {file}")
+
+
 def require_png(file: Path) -> None:
     """Refuses a file for a picture whose name does not end in .png, or that cannot be written."""
     if file.suffix.lower() != ".png":

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from avq.cli.app import RunArgument, StepOption, require_writable, verb
+from avq.cli.app import RunArgument, StepOption, require_writable, verb, write_page
 from avq.errors import InputError
 
 
@@ -17,6 +17,7 @@ from avq.errors import InputError
     examples=(
         "avq eval runs/ah --json eval.json --report report.html --baselines",
         "avq eval runs/ah --compare runs/h runs/a --data other_images.zip --split all",
+        "avq eval runs/prior --json eval.json --report report.html",
     ),
 )
 def evaluate(
@@ -61,10 +62,13 @@ def evaluate(
         ),
     ] = False,
 ) -> None:
-    """Measures a run's reconstructions over a set of images."""
+    """Measures a run's reconstructions over a set of images; of a prior's run, likelihood of codes
+    and samples.
+    """
     from tqdm import tqdm
 
     from avq import cpu
+    from avq.cli.evaluate_prior import evaluate_prior, is_prior
     from avq.evaluate.baselines import measure_baselines, table, training_codebooks
     from avq.evaluate.comparison import compare_runs, require_same_data
     from avq.evaluate.evaluation import open_test_images
@@ -80,6 +84,14 @@ def evaluate(
     from avq.trained import load_model
 
     require_writable(json_file, report_file, card_file)
+    if is_prior(run):
+        others = (data, split != "test", aligned, inception, lpips, card_file, compare, baselines)
+        if any(others) or more_runs:
+            raise InputError(
+                "the run of a prior is measured on its own codes. Give --step, --json, --report."
+            )
+        evaluate_prior(run, step, json_file, report_file)
+        return
     if aligned and aligned not in ALIGNED:
         raise InputError(f"--aligned: {aligned!r} is not one of {', '.join(ALIGNED)}.")
     if more_runs and not compare:
@@ -122,17 +134,9 @@ def evaluate(
         inside = look_inside(
             trained.model, trained.variables, images, results, summary.size, trained.degradation
         )
-        _write(report_file, page(report, inside), "report")
+        write_page(report_file, page(report, inside), "report")
     if card_file:
-        _write(card_file, card(report), "card")
-
-
-def _write(file: Path, text: str, name: str) -> None:
-    from avq.json_files import replaced
-
-    with replaced(file) as new:
-        new.write_text(text, encoding="utf-8")
-    print(f"{name}: {file}")
+        write_page(card_file, card(report), "card")
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:

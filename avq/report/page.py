@@ -1,7 +1,7 @@
 """HTML page of an evaluation: one file that needs no other, nor a script."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -32,8 +32,29 @@ BY_LEVEL = ("active_codes", "usage", "perplexity", "entropy_bits", "effective_ra
 
 def page(report: Report, inside: Inside) -> str:
     """Renders a report and the inside of its model as HTML."""
+    return rendered(report.title, _parts(report, inside))
+
+
+def rendered(title: str, parts: Iterable[str]) -> str:
+    """HTML of parts under a title."""
     template = Template(files("avq.report").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(title=escaped(report.title), body=joined(_parts(report, inside)))
+    return template.substitute(title=escaped(title), body=joined(parts))
+
+
+def about_run(report: Report) -> Iterator[str]:
+    """Parts that end a page: all measures, training, environment, config."""
+    yield section("All measures", _measures(report))
+    yield section("Training", *_training(report))
+    rows = [(name, text) for name, text in report.environment.items()]
+    yield section("Where it was measured", table(rows))
+    config = element("pre", json.dumps(report.config, indent=2))
+    yield section("Config", details("config.json", config))
+
+
+def tile(name: str, number: str, below: str = "") -> Html:
+    """A figure of the headline."""
+    parts = element("span", name), element("b", number), element("span", below)
+    return element("div", *parts, class_="tile")
 
 
 def _parts(report: Report, inside: Inside) -> Iterator[str]:
@@ -50,12 +71,7 @@ def _parts(report: Report, inside: Inside) -> Iterator[str]:
         yield section("Attention", *_attention(inside))
     if values.get("by_source"):
         yield section("By source", _nested(values["by_source"], "source"))
-    yield section("All measures", _measures(report))
-    yield section("Training", *_training(report))
-    rows = [(name, text) for name, text in report.environment.items()]
-    yield section("Where it was measured", table(rows))
-    config = element("pre", json.dumps(report.config, indent=2))
-    yield section("Config", details("config.json", config))
+    yield from about_run(report)
 
 
 def _headline(values: Mapping[str, Any]) -> Iterator[Html]:
@@ -74,9 +90,7 @@ def _headline(values: Mapping[str, Any]) -> Iterator[Html]:
             below = f"95 %: {form.format(ends[0])} to {form.format(ends[1])}" if ends else ""
             if key == "dots":
                 below = f"originals: {form.format(values['dots_of_inputs'])}"
-            number = element("b", form.format(values[key]))
-            parts = (element("span", name), number, element("span", below))
-            tiles.append(element("div", *parts, class_="tile"))
+            tiles.append(tile(name, form.format(values[key]), below))
     yield element("div", *tiles, class_="tiles")
 
 

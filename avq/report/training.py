@@ -26,14 +26,16 @@ def read_records(run: Path, step: int) -> list[Record]:
 
 
 def curves(records: Sequence[Record]) -> dict[str, str]:
-    """Charts over training by heading: loss, psnr of evaluations, perplexity."""
+    """Charts over training by heading: loss, psnr of evaluations, perplexity, bits of a prior."""
     loss = _series(records, {"train/loss": "loss", "train/reconstruction": "reconstruction"})
     psnr = _series(records, {"eval/psnr": ""})
     perplexity = _series(records, {"train/perplexity": "level"})
+    bits = {"train/bits_per_code": "training step", "eval/bits_per_code": "test"}
     charts = {
         "Loss": (loss, "loss"),
         "PSNR of the test images": (psnr, "psnr, dB"),
         "Perplexity of the codes": (perplexity, "perplexity"),
+        "Bits of a code": (_series(records, bits), "bits a code"),
     }
     return {title: line_chart(s, "step", label) for title, (s, label) in charts.items() if s}
 

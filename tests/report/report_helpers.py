@@ -6,6 +6,8 @@ import numpy as np
 
 from avq.evaluate.ablation import Ablation, Level, Quality
 from avq.evaluate.comparison import Comparison
+from avq.evaluate.generation import MEANINGS as OF_PRIOR
+from avq.evaluate.generation import Generated
 from avq.evaluate.inside import PLACES, Example, Inside
 from avq.evaluate.results import Difference
 from avq.report.report import Report
@@ -100,3 +102,39 @@ def made_comparison() -> Comparison:
     other = VALUES | {"psnr": 22.5}
     differences = {"psnr": Difference(1.0, 0.5, 1.5)}
     return Comparison(("ah", f"h {HOSTILE}"), (VALUES, other), (differences,))
+
+
+PRIOR_VALUES: dict[str, Any] = {
+    "step": 200,
+    "n": 4,
+    "exact": True,
+    "bits_per_code": 6.5,
+    "train_bits_per_code": 6.25,
+    "bits_per_code_by_level": [6.75, 5.5, 5.0],
+    "train_bits_per_code_by_level": [6.5, 5.25, 5.125],
+    "bits_per_dim": 0.17,
+    "frequency_bits_per_code": 7.75,
+    "sample_to_train": 30.0,
+    "test_to_train": 40.0,
+    "nearest_ratio": 0.75,
+    "train_compared": 8000,
+    "interval": {"bits_per_code": [6.25, 6.75]},
+}
+
+
+def made_prior_report(levels=2, **changes) -> Report:
+    """A report of a prior over so many levels."""
+    config = {"tokenizer": HOSTILE, "data": {"batch_size": 8}, "note": HOSTILE}
+    return made_report(levels, PRIOR_VALUES | changes, meanings=OF_PRIOR, config=config)
+
+
+def made_generated(levels=2) -> Generated:
+    """Random samples and nearest images of a prior over so many levels."""
+    rng = np.random.default_rng(0)
+
+    def pixels(count):
+        return rng.integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
+
+    by_level = tuple(pixels(4) for _ in range(levels))
+    nearest = tuple(pixels(2) for _ in range(8))
+    return Generated({}, pixels(64), pixels(4), by_level, nearest, rng.uniform(size=(8, 2)))

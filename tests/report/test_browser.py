@@ -1,12 +1,19 @@
-"""The page in a browser: Chromium without a window."""
+"""The pages in a browser: Chromium without a window."""
 
 import shutil
 
 import pytest
 
 from avq.report.page import page
+from avq.report.prior_page import prior_page
 
-from .report_helpers import made_comparison, made_inside, made_report
+from .report_helpers import (
+    made_comparison,
+    made_generated,
+    made_inside,
+    made_prior_report,
+    made_report,
+)
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -25,9 +32,9 @@ COLOURS = (
 )
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """A driver of the browser, with the page open."""
+@pytest.fixture(scope="module", params=["autoencoder", "prior"])
+def browser(request, tmp_path_factory):
+    """A driver of the browser, with a page open."""
     from selenium import webdriver
 
     folder = tmp_path_factory.mktemp("browser")
@@ -38,8 +45,11 @@ def browser(tmp_path_factory):
     options.add_argument(f"--user-data-dir={folder / 'profile'}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     file = folder / "page.html"
-    report = made_report(3, comparison=made_comparison())
-    file.write_text(page(report, made_inside(3)), encoding="utf-8")
+    if request.param == "prior":
+        text = prior_page(made_prior_report(3), made_generated(3))
+    else:
+        text = page(made_report(3, comparison=made_comparison()), made_inside(3))
+    file.write_text(text, encoding="utf-8")
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
     try:
         driver.get(file.as_uri())
@@ -65,7 +75,7 @@ def brightness(colour):
 @pytest.mark.parametrize("width", [360, 1280])
 def test_page_is_whole_and_does_not_scroll_sideways(browser, width):
     show(browser, width, "light")
-    assert browser.execute_script("return document.images.length") > 30
+    assert browser.execute_script("return document.images.length") > 25
     assert browser.execute_script(BROKEN) == 0
     content, screen = browser.execute_script(WIDTHS)
     assert screen == width
