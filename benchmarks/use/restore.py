@@ -2,7 +2,7 @@
 
     pip install -r benchmarks/requirements.txt
     python -m benchmarks.restore --data PATH --out FOLDER [--steps N] [--images N]
-        [--study NAME ...] [--json FILE] [--picture FILE]
+        [--prior RUN] [--study NAME ...] [--json FILE] [--picture FILE]
 
 Trains runs of `ah_vqvae_plus:tiny` in the folder, unless they are there: on the images as they are
 (`clean`), with noise of 25 levels (`noise`), shrunk two times (`low`). Measures what `avq restore`
@@ -10,6 +10,8 @@ makes of evenly spaced test images: PSNR in dB, mean over images, of rounded pix
 its pixels alone. For anomalies, a square of a quarter of the side comes from another test image or
 from a photograph of scikit-image; `auroc` is over the pixels of all images. The picture shows
 photographs of scikit-image, by the same runs.
+
+With a prior its autoencoder takes the place of `clean`, and anomalies and holes alone are studied.
 
 Controls without a model: `local variance` for the maps, `bicubic, back-projected` for what
 back-projection does by itself. `avq, of clean images` is the most that codes let a denoiser reach.
@@ -31,19 +33,21 @@ from scipy.stats import rankdata
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 
 from avq import cpu
-from avq.apply.restore.anomaly import Anomalies, Maps, usual_images
+from avq.apply.completion import Completion
+from avq.apply.prior import Prior, load_prior
+from avq.apply.restore.anomaly import Anomalies, usual_images
 from avq.apply.restore.denoise import denoise
 from avq.apply.restore.harmonic import HarmonicFill
-from avq.apply.restore.inpaint import inpaint
+from avq.apply.restore.inpaint import inpaint, inpaint_by_prior
 from avq.apply.restore.upscale import back_projected, upscale
-from avq.apply.tokenizer import load
+from avq.apply.tokenizer import Tokenizer, load
 from avq.data.dataset import evenly, open_dataset
 from avq.data.settings import Data
 from avq.data.split import open_splits
 from avq.data.views import centre_square, rescaled, with_noise
+from avq.models.prior import Drawing
 from avq.pixels import heat
 from avq.settings import construct
-from avq.trained import load_model
 from benchmarks._common import Row, make_parser, write_json
 
 CONFIG = "configs/ah_vqvae_plus.py:tiny"
@@ -67,6 +71,25 @@ class Result:
     shown: Sequence[Sequence[Picture]]
 
 
+@dataclass(frozen=True)
+class Models:
+    """What a study has to load from.
+
+    Attributes:
+        out: folder of the runs.
+        prior: over the codes of an autoencoder that takes the place of `clean`.
+    """
+
+    out: Path
+    prior: Prior | None = None
+
+    def loaded(self, name: str) -> Tokenizer:
+        """The model of a run."""
+        if self.prior and name == "clean":
+            return self.prior.tokenizer
+        return load(self.out / name)
+
+
 def train(out: Path, name: str, data: str, steps: int) -> None:
     """Trains, or resumes, a run of `RUNS`."""
     settings = [f"data.path={data}", f"train.steps={steps}", f"train.eval_every={steps // 2}"]
@@ -75,9 +98,9 @@ def train(out: Path, name: str, data: str, steps: int) -> None:
     subprocess.run([*command, f"--workdir={out / name}"], check=True)
 
 
-def squares(run: Path, wanted: int) -> list[Picture]:
-    """Evenly spaced test images of a run."""
-    trained = load_model(run)
+def squares(tokenizer: Tokenizer, wanted: int) -> list[Picture]:
+    """Evenly spaced test images of a model's run."""
+    trained = tokenizer.trained
     data = construct(Data, trained.config["data"])
     images = open_dataset(data, trained.dataset).test
     return [
@@ -129,11 +152,11 @@ def local_variance(image: Picture, width: int) -> Float[np.ndarray, "h w"]:
     return variance
 
 
-def denoising(out: Path, images: Sequence[Picture]) -> Result:
+def denoising(models: Models, images: Sequence[Picture]) -> Result:
     """Noise of 25 levels; BM3D and non-local means know how much."""
     import bm3d  # the other studies do not need it
 
-    tokenizer = load(out / "noise")
+    tokenizer = models.loaded("noise")
     noisy = [with_noise(each, SIGMA, np.random.default_rng(i)) for i, each in enumerate(images)]
     sigma = SIGMA / 255
     nearby: Any = {"patch_size": 5, "patch_distance": 6, "fast_mode": False, "channel_axis": -1}
@@ -146,14 +169,14 @@ def denoising(out: Path, images: Sequence[Picture]) -> Result:
         ],
         "BM3D": [255 * bm3d.bm3d_rgb(each / 255, sigma) for each in noisy],
         "avq": list(denoise(tokenizer, noisy)),
-        "avq, of clean images": list(load(out / "clean").reconstruct_each(images)),
+        "avq, of clean images": list(models.loaded("clean").reconstruct_each(images)),
     }
     return Result(ratios(made, images), [noisy, made["avq"], images])
 
 
-def enlarging(out: Path, images: Sequence[Picture]) -> Result:
+def enlarging(models: Models, images: Sequence[Picture]) -> Result:
     """Images of half the side."""
-    tokenizer = load(out / "low")
+    tokenizer = models.loaded("low")
     side = tokenizer.image_size
     small = [rescaled(each, side // FACTOR, side // FACTOR) for each in images]
     bicubic = [rescaled(each, side, side) for each in small]
@@ -166,10 +189,11 @@ def enlarging(out: Path, images: Sequence[Picture]) -> Result:
     return Result(ratios(made, images), [bicubic, made["avq"], images])
 
 
-def anomalies(out: Path, images: Sequence[Picture]) -> Result:
+def anomalies(models: Models, images: Sequence[Picture]) -> Result:
     """A square of a quarter of the side comes from elsewhere."""
-    tokenizer = load(out / "clean")
-    finder, rng = Anomalies(tokenizer, usual_images(tokenizer)), np.random.default_rng(0)
+    tokenizer = models.loaded("clean")
+    finder = Anomalies(tokenizer, usual_images(tokenizer), models.prior)
+    rng = np.random.default_rng(0)
     coloured = [centre_square(getattr(skimage.data, name)(), 128) for name in PHOTOGRAPHS]
     origins = {"photograph": coloured, "image": [*images[1:], images[0]]}
     figures: dict[str, dict[str, float]] = {}
@@ -182,7 +206,9 @@ def anomalies(out: Path, images: Sequence[Picture]) -> Result:
             masks.append(np.zeros(image.shape[:2], bool))
             masks[-1][box] = True
         maps = list(finder.maps(pasted))
-        found = {f"avq, {name}": [getattr(each, name) for each in maps] for name in Maps._fields}
+        found = {
+            f"avq, {name}": [getattr(each, name) for each in maps] for name in maps[0].scores()
+        }
         found["local variance"] = [local_variance(each, tokenizer.cells[-1]) for each in pasted]
         for method, values in found.items():
             area = auroc(np.stack(values).ravel(), np.stack(masks).ravel())
@@ -190,9 +216,9 @@ def anomalies(out: Path, images: Sequence[Picture]) -> Result:
     return Result(figures, [pasted, [heat(each.both / 4) for each in maps]])
 
 
-def inpainting(out: Path, images: Sequence[Picture]) -> Result:
+def inpainting(models: Models, images: Sequence[Picture]) -> Result:
     """A square of a quarter of the side is missing."""
-    tokenizer, rng = load(out / "clean"), np.random.default_rng(0)
+    tokenizer, rng = models.loaded("clean"), np.random.default_rng(0)
     holes = [np.zeros(image.shape[:2], bool) for image in images]
     for image, hole in zip(images, holes, strict=True):
         hole[random_box(image, len(image) // 4, rng)] = True
@@ -204,12 +230,18 @@ def inpainting(out: Path, images: Sequence[Picture]) -> Result:
         ],
         "avq": [inpaint(tokenizer, image, hole) for image, hole in pairs],
     }
+    if prior := models.prior:
+        for temperature in (1, 0):
+            completion = Completion(prior, Drawing(temperature=temperature))
+            made[f"avq, prior, temperature {temperature}"] = [
+                inpaint_by_prior(completion, image, hole) for image, hole in pairs
+            ]
     given = [np.where(hole[..., None], np.uint8(255), image) for image, hole in pairs]
-    return Result(ratios(made, images, holes), [given, made["avq"], images])
+    return Result(ratios(made, images, holes), [given, *list(made.values())[2:], images])
 
 
 # Each with the runs that it needs; images are of the first one's data.
-STUDIES: dict[str, tuple[Callable[[Path, Sequence[Picture]], Result], tuple[str, ...]]] = {
+STUDIES: dict[str, tuple[Callable[[Models, Sequence[Picture]], Result], tuple[str, ...]]] = {
     "denoise": (denoising, ("noise", "clean")),
     "upscale": (enlarging, ("low",)),
     "anomaly": (anomalies, ("clean",)),
@@ -235,24 +267,29 @@ def main() -> None:
     parser.add_argument("--data", default="photographs", metavar="PATH")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--steps", type=int, default=600, metavar="N", help="of training a run")
+    parser.add_argument("--prior", type=Path, metavar="RUN", help="over the codes of another run")
     parser.add_argument("--images", type=int, default=100, metavar="N", help="to measure on")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write pictures here")
     arguments = parser.parse_args()
     cpu.keep_memory()
-    for name in dict.fromkeys(name for study in arguments.study for name in STUDIES[study][1]):
+    models = Models(arguments.out, arguments.prior and load_prior(arguments.prior))
+    if models.prior:
+        arguments.study = [name for name in arguments.study if STUDIES[name][1] == ("clean",)]
+    names = dict.fromkeys(name for study in arguments.study for name in STUDIES[study][1])
+    for name in () if models.prior else names:
         train(arguments.out, name, arguments.data, arguments.steps)
     rows: list[Row] = []
     for study in arguments.study:
         measure, (run, *_) = STUDIES[study]
-        images = squares(arguments.out / run, arguments.images)
-        for method, figures in measure(arguments.out, images).figures.items():
+        images = squares(models.loaded(run), arguments.images)
+        for method, figures in measure(models, images).figures.items():
             rows.append({"study": study, "method": method, **figures})
             values = (f"{name} {value:8.3f}" for name, value in figures.items())
             print(f"{study:<10}{method:<26}", *values, flush=True)
         write_json(arguments.json, {"images": arguments.images, "rows": rows})
     if arguments.picture:
         shown = photographs(len(images[0]), SHOWN)
-        results = [STUDIES[study][0](arguments.out, shown) for study in arguments.study]
+        results = [STUDIES[study][0](models, shown) for study in arguments.study]
         Image.fromarray(sheet(results)).save(arguments.picture, optimize=True)
 
 
