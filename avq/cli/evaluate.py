@@ -25,7 +25,11 @@ def evaluate(
     more_runs: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
     *,
     data: Annotated[
-        str, typer.Option(help="Images, as data.path takes them. Default: the run's own.")
+        str,
+        typer.Option(
+            help="Images, as data.path takes them; of a prior, a folder of avq tokenize. Default: "
+            "the run's own."
+        ),
     ] = "",
     split: Annotated[str, typer.Option(help="train, test, or all images of the data.")] = "test",
     step: StepOption = None,
@@ -85,12 +89,13 @@ def evaluate(
 
     require_writable(json_file, report_file, card_file)
     if is_prior(run):
-        others = (data, split != "test", aligned, inception, lpips, card_file, compare, baselines)
+        others = (split != "test", aligned, inception, lpips, card_file, compare, baselines)
         if any(others) or more_runs:
             raise InputError(
-                "the run of a prior is measured on its own codes. Give --step, --json, --report."
+                "the run of a prior is measured on test codes. Its flags are --data, --step, "
+                "--json and --report."
             )
-        evaluate_prior(run, step, json_file, report_file)
+        evaluate_prior(run, data, step, json_file, report_file)
         return
     if aligned and aligned not in ALIGNED:
         raise InputError(f"--aligned: {aligned!r} is not one of {', '.join(ALIGNED)}.")

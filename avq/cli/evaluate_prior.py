@@ -15,12 +15,13 @@ def is_prior(run: Path) -> bool:
 
 
 def evaluate_prior(
-    run: Path, step: int | None, json_file: Path | None, report_file: Path | None
+    run: Path, data: str, step: int | None, json_file: Path | None, report_file: Path | None
 ) -> None:
     """Measures a prior, prints its figures and writes its files.
 
     Args:
         run: its folder.
+        data: folder of codes, where those of the run have moved; '' for these.
         step: of the checkpoint; None for the best.
         json_file: for the measures.
         report_file: for a page.
@@ -28,6 +29,7 @@ def evaluate_prior(
     from tqdm import tqdm
 
     from avq import cpu, parallel
+    from avq.apply.code_shards import read
     from avq.apply.prior import load_prior
     from avq.config import read_config
     from avq.evaluate.generation import MEANINGS, Split, measure_prior
@@ -43,7 +45,11 @@ def evaluate_prior(
     prior, config = load_prior(run, step), read_config(run)
     assert config is not None
     settings = construct(CodeSettings, config["data"])
-    codes = CodeData(open_codes(settings.path, prior.tokenizer, run), prior.tokenizer, settings, 0)
+    if data:
+        read(data, "test")  # images would be encoded into the run's folder
+    codes = CodeData(
+        open_codes(data or settings.path, prior.tokenizer, run), prior.tokenizer, settings, 0
+    )
     train, test = (Split(part.codes, part.labels) for part in (codes.train, codes.test))
     with tqdm(unit="img", disable=not sys.stderr.isatty()) as bar:
         generated = measure_prior(prior, train, test, on_images=bar.update)

@@ -2,7 +2,7 @@
 
     pip install -r benchmarks/requirements.txt
     avq sample PRIOR -n 500 -o SAMPLES
-    python -m benchmarks.samples --prior PRIOR --samples SAMPLES [--json FILE]
+    python -m benchmarks.samples --prior PRIOR --samples SAMPLES [--codes FOLDER] [--json FILE]
 
 Kernel distance (Binkowski et al., 2018: unbiased, kernel (x.y / d + 1)^3) over the pooled features
 of EfficientNet-Lite0, which pip brings: no FID, and comparable with no published figure. Test
@@ -29,7 +29,6 @@ from avq import cpu
 from avq.apply.code_shards import read
 from avq.apply.prior import Prior, load_prior
 from avq.apply.tokenizer import Tokenizer
-from avq.config import read_config
 from avq.data.dataset import ImageSet, open_dataset
 from avq.data.settings import Data
 from avq.data.views import rescaled
@@ -162,13 +161,11 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--prior", type=Path, required=True, metavar="RUN")
     parser.add_argument("--samples", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--codes", metavar="FOLDER", help="of avq tokenize; default: the prior's")
     arguments = parser.parse_args()
     cpu.keep_memory()
     prior, samples = load_prior(arguments.prior), samples_of(arguments.samples)
-    config = read_config(arguments.prior)
-    assert config is not None
-    folder = Path(config["data"]["path"] or arguments.prior / "codes")
-    _, codes = read(folder, "train").arrays()
+    _, codes = read(arguments.codes or arguments.prior / "codes", "train").arrays()
     test = held_out(prior.tokenizer)
     sets = {
         "samples": samples,

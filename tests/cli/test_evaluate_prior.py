@@ -1,6 +1,7 @@
 """`avq eval` of the run of a prior: its figures and its page; and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 
@@ -38,10 +39,25 @@ def test_page_has_what_was_drawn_and_measured(evaluated):
     assert "Bits of a code" in page  # over training
 
 
-@pytest.mark.parametrize("flag", ["--baselines", "--split=train", "--data=x", "--card=c.md"])
+@pytest.mark.parametrize("flag", ["--baselines", "--split=train", "--card=c.md"])
 def test_flags_of_autoencoders_are_refused(invoke, one_line, prior_run, flag, tmp_path):
     flag = flag.replace("c.md", str(tmp_path / "c.md"))
     result = invoke("eval", prior_run, flag)
     assert result.exit_code == 2
-    assert "measured on its own codes" in one_line(result.stderr)
+    assert "measured on test codes" in one_line(result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_codes_that_moved_are_given_and_images_are_not_encoded_into_the_run(
+    invoke, one_line, prior_run, image_folder, evaluated, tmp_path
+):
+    shutil.copytree(prior_run, tmp_path / "run")
+    (tmp_path / "run" / "codes").rename(tmp_path / "codes")
+    refused = invoke("eval", tmp_path / "run", "--data", image_folder)
+    assert refused.exit_code == 2
+    assert "holds no codes" in one_line(refused.stderr)
+    assert not (tmp_path / "run" / "codes").exists()
+    out = tmp_path / "measures.json"
+    result = invoke("eval", tmp_path / "run", "--data", tmp_path / "codes", "--json", out)
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text()) == evaluated[1]
