@@ -58,7 +58,7 @@ def evaluate_prior(
         if not isinstance(value, dict):
             ends = values["interval"].get(name)
             beside = f"   95 %: {shown(ends[0])} to {shown(ends[1])}" if ends else ""
-            print(f"{name:<28}{shown(value)}{beside}")
+            print(f"{name:<30}{shown(value)}{beside}")
     print(in_words(values["nearest_ratio"]))
     if json_file:
         write_json(json_file, values)

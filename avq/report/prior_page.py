@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from avq.apply.pictures import tiled
 from avq.evaluate.generation import EXAMPLES, Generated
 from avq.report.markup import Html, element, picture, section, table
@@ -70,17 +68,17 @@ def _samples(generated: Generated) -> Iterator[Html]:
 
 
 def _levels(generated: Generated) -> Iterator[Html]:
+    rows = [generated.originals, *generated.by_level]
+    names = ["all codes kept", *(f"level {i + 1} drawn" for i in range(len(generated.by_level)))]
     yield element(
         "p",
         "Test images as their codes decode; below, the same with the codes of one level drawn from "
         "the prior and those of the other levels kept. A level is drawn given the coarser ones.",
         class_="soft",
     )
-    rows = {"all codes kept": generated.originals}
-    for number, images in enumerate(generated.by_level, start=1):
-        rows[f"level {number} drawn"] = images
-    pictures = [picture(np.concatenate(list(images), 1), name) for name, images in rows.items()]
-    yield element("div", *pictures, class_="charts")
+    columns = len(generated.originals)
+    whole = tiled([image for row in rows for image in row], columns)
+    yield element("div", picture(whole, f"From the top: {', '.join(names)}."), class_="charts")
 
 
 def _nearest(report: Report, generated: Generated) -> Iterator[Html]:

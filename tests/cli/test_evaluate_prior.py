@@ -26,13 +26,13 @@ def test_figures_are_those_of_the_training(evaluated, prior_run):
     )
     for key in ("bits_per_code", "bits_per_code_by_level", "bits_per_dim", "train_bits_per_code"):
         assert measures[key] == pytest.approx(record[f"eval/{key}"], rel=1e-5)
-    assert f"bits_per_code               {measures['bits_per_code']:.4f}   95 %: " in printed
+    assert f"{'bits_per_code':<30}{measures['bits_per_code']:.4f}   95 %: " in printed
     assert in_words(measures["nearest_ratio"]) in printed
 
 
 def test_page_has_what_was_drawn_and_measured(evaluated):
     _, measures, page = evaluated
-    assert page.count("<img") == 1 + 2 + 8 * 3  # samples; real and drawn; nearest images
+    assert page.count("<img") == 2 + 8 * 3  # samples, each level alone; nearest images
     assert all(part.startswith('"data:') for part in page.split("<img src=")[1:])
     assert "64 samples, not chosen" in page
     assert f"{measures['nearest_ratio']:.2f} times as far" in page

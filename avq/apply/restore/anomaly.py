@@ -28,7 +28,7 @@ class Maps(NamedTuple):
     Attributes:
         error: by the logarithm of the squared error of the reconstruction.
         rarity: by the bits of its codes, minus the logarithms of their frequencies, of all levels.
-        both: mean of the two.
+        both: mean of `error` and `rarity`, or with a prior of `error` and `surprisal`.
         surprisal: by the bits of its codes given those before, minus the logarithms of a prior's
             probabilities, of all levels; None without a prior.
     """
@@ -106,7 +106,8 @@ class Anomalies:
             error = self._errors.standardised(self._error(image, pixels))
             rarity = self._rarities.standardised(self._rarity(codes, pixels.shape[:2]))
             surprisal = None if values is None else self._surprisal.standardised(values)
-            yield Maps(error, rarity, (error + rarity) / 2, surprisal)
+            other = rarity if surprisal is None else surprisal
+            yield Maps(error, rarity, (error + other) / 2, surprisal)
 
     def _reconstructed(
         self, images: Iterable[Any]
