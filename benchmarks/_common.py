@@ -43,10 +43,16 @@ def make_parser(
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     if runs is not None:
         help_text = f"timed calls of each kind and round (default: {runs})"
-        parser.add_argument("--runs", type=int, default=runs, metavar="N", help=help_text)
+        parser.add_argument("--runs", type=_runs, default=runs, metavar="N", help=help_text)
     if studies:
         parser.add_argument("--study", nargs="+", choices=studies, default=list(studies))
     return parser
+
+
+def _runs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:  # one call has no quartiles
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 on")
+    return int(text)
 
 
 def parse_with_config(

@@ -27,6 +27,11 @@ def right(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     return jnp.pad(x[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0)))
 
 
+def enlarged(x: Float[Array, "b _h _w e"], grid: tuple[int, int]) -> Float[Array, "b _H _W e"]:
+    """Repeats pixels up to the height and width of a grid."""
+    return x.repeat(grid[0] // x.shape[1], axis=1).repeat(grid[1] // x.shape[2], axis=2)
+
+
 def gated(x: Float[Array, "b h w _"]) -> Float[Array, "b h w c"]:
     """Equation 2: `tanh(a) * sigmoid(b)` of the two halves of the channels."""
     a, b = jnp.split(x, 2, axis=-1)
@@ -171,7 +176,7 @@ class PixelCNNPrior(nn.Module):
     ) -> Float[Array, "b h w k"]:
         """Logits of a level's codes."""
         coarser = [
-            self._enlarged(self._embedded(other, codes[other]), self.grids[level])
+            enlarged(self._embedded(other, codes[other]), self.grids[level])
             for other in range(level + 1, len(self.grids))
         ]
         joined = jnp.concatenate(coarser, axis=-1) if coarser else None
@@ -184,12 +189,6 @@ class PixelCNNPrior(nn.Module):
         codes = codes.astype(jnp.int32)
         embedded: Array = self.codes(jnp.where(codes == UNKNOWN, unknown, codes + first))
         return embedded
-
-    def _enlarged(
-        self, x: Float[Array, "b _h _w e"], grid: tuple[int, int]
-    ) -> Float[Array, "b _H _W e"]:
-        """Repeats pixels up to the size of a grid."""
-        return x.repeat(grid[0] // x.shape[1], axis=1).repeat(grid[1] // x.shape[2], axis=2)
 
     @nn.nowrap
     def draw(

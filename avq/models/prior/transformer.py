@@ -56,7 +56,7 @@ class TransformerPrior(nn.Module):
         self, codes: Codes, labels: Int[Array, "b"], train: bool = False
     ) -> tuple[Float[Array, "b _h _w _k"], ...]:
         """Logits of all levels, finest first."""
-        features = self._features(to_sequence(codes), labels, train)
+        features = self.network(to_sequence(codes), labels, train)
         return tuple(self._logits(features, span) for span in sorted(spans(self.grids)))
 
     def nats(self, codes: Codes, labels: Int[Array, "b"], train: bool = False) -> PerCode:
@@ -68,12 +68,8 @@ class TransformerPrior(nn.Module):
     ) -> Float[Array, "b h w k"]:
         """Logits of a level's codes."""
         span = sorted(spans(self.grids))[level]
-        return self._logits(self._features(to_sequence(codes)[:, : span.end], labels), span)
-
-    def _features(
-        self, sequence: Int[Array, "b n"], labels: Int[Array, "b"], train: bool = False
-    ) -> Float[Array, "b n c"]:
-        return self.network(sequence, labels, train)
+        features = self.network(to_sequence(codes)[:, : span.end], labels, train=False)
+        return self._logits(features, span)
 
     def _logits(self, features: Float[Array, "b n c"], span: Span) -> Float[Array, "b h w k"]:
         logits = self.network.logits(span.level, features[:, span.start : span.end])
