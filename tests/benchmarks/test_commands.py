@@ -40,6 +40,13 @@ def test_package_prints_the_table():
     assert len(printed.stdout.splitlines()) == 2 + len(COMMANDS)
 
 
+def test_fewer_than_two_timed_calls_are_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        _common.make_parser("Title", runs=5).parse_args(["--runs", "1"])
+    assert stopped.value.code == 2
+    assert "argument --runs: '1' is no number from 2 on" in capsys.readouterr().err
+
+
 def test_config_flags_are_split_from_the_others(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--runs", "3", "--config.seed=1", "--config=a.py:tiny"])
     arguments, settings = _common.parse_with_config(_common.make_parser("Title", runs=5))
