@@ -48,11 +48,11 @@ def test_module_is_the_command_too():
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_of_a_verb_ends_in_two_examples_of_it(invoke, verb):
+def test_help_of_a_verb_ends_in_examples_of_it(invoke, verb):
     result = invoke(verb, "--help")
     assert result.exit_code == 0
     examples = examples_of(result.stdout)
-    assert len(examples) == 2
+    assert len(examples) >= 2
     for program, named, *arguments in examples:
         assert (program, named) == ("avq", verb)
         given = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}

@@ -130,7 +130,9 @@ def test_export_without_figures_has_a_card_with_a_picture(released, tokenizer):
     assert f"model {tokenizer.digest} of step 2, card without figures" in printed
     text = (folder / "README.md").read_text()
     assert front(folder)["library_name"] == "avq"
-    assert "Discrete image autoencoder of 16x16 pixels with 2 levels of codes, 0.1875" in text
+    assert (
+        "Discrete autoencoder of RGB images of 16x16 pixels with 2 levels of codes, 0.1875" in text
+    )
     assert "![images above their reconstructions](samples.png)" in text
     assert (folder / "samples.png").is_file()
     assert avq.load(folder).digest == tokenizer.digest

@@ -37,6 +37,8 @@ PAPER = {
     "revive_by": "latents",
     "fill": "latents",
     "matching": 0.0,
+    "code_entropy": 0.0,
+    "code_temperature": 0.01,
     "estimator": "straight_through",
     "unit_length": False,
     "fsq_levels": (8, 6, 5),
