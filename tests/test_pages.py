@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TOUR = ROOT / "docs" / "tour.ipynb"
-FOLDERS = (".", "benchmarks", "docs", "findings", "launch", "studies/*")
+FOLDERS = (".", "avq/shipped/*", "benchmarks", "docs", "findings", "launch", "studies/*")
 PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md"))
 FENCED = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -44,6 +44,13 @@ def broken_links(page: Path) -> Iterator[str]:
         target = (page.parent / name).resolve() if name else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_has_a_place_in_the_site(page):
+    """`make docs` fails for one that has none."""
+    place = f": {page.relative_to(ROOT)}\n"
+    assert place in (ROOT / "properdocs.yml").read_text()
 
 
 @pytest.mark.parametrize("page", [*PAGES, TOUR], ids=lambda page: str(page.relative_to(ROOT)))

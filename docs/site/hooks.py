@@ -13,7 +13,8 @@ from properdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 # Of the files that git keeps or does not ignore.
-PAGES = ["*.md", "*.ipynb", "*.css", "docs/images", "studies", "launch", "findings", "CITATION.cff"]
+PAGES = ["*.md", "*.ipynb", "*.css", "docs/images", "avq/shipped/*.png"]
+PAGES += ["studies", "launch", "findings", "CITATION.cff"]
 
 
 def on_files(files: Files, config: Any) -> None:
