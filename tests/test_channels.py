@@ -66,6 +66,7 @@ def test_measures_are_of_all_channels(invoke, trained, model, tmp_path):
     squares = trained.squares[:3].astype(float)
     made = model.reconstruct(trained.squares[:3]).astype(float)
     assert made.shape == (3, SIZE, SIZE, trained.channels)
+    assert model.dimensions == SIZE * SIZE * trained.channels
     assert measures["mae"] == pytest.approx(np.abs(made - squares).mean() / 127.5, rel=1e-5)
     decibels = 10 * np.log10(255**2 / np.square(made - squares).mean((1, 2, 3)))
     assert measures["psnr"] == pytest.approx(decibels.mean(), abs=1e-3)

@@ -95,13 +95,16 @@ class Prior:
         return jax.jit(nats, compiler_options=cpu.compiler_options("inference"))
 
 
-def load_prior(run: str | Path, step: int | None = None, tokenizer: str | Path = "") -> Prior:
+def load_prior(
+    run: str | Path, step: int | None = None, tokenizer: str | Path | Tokenizer = ""
+) -> Prior:
     """The prior of a run.
 
     Args:
         run: folder of the training of a prior.
         step: of the checkpoint; None for the one with the best held-out likelihood.
-        tokenizer: the autoencoder, where it has moved; '' for the path in the run's config.
+        tokenizer: the autoencoder, where it has moved or is loaded; '' for the path in the run's
+            config.
 
     Raises:
         InputError: for a folder that is no such run or damaged, and for an autoencoder that is
@@ -119,12 +122,12 @@ def load_prior(run: str | Path, step: int | None = None, tokenizer: str | Path =
             "configs/prior.py."
         )
     config = completed(config, {"model": prior_kinds()})
-    model = load(tokenizer or config["tokenizer"])
+    given = tokenizer or config["tokenizer"]
+    model = given if isinstance(given, Tokenizer) else load(given)
     if model.digest != dataset["tokenizer"]:
         raise InputError(
-            f"the autoencoder {str(tokenizer or config['tokenizer'])!r} has digest {model.digest}, "
-            f"and the prior models the codes of {dataset['tokenizer']}. Give that one as "
-            "--tokenizer."
+            f"the autoencoder {str(given)!r} has digest {model.digest}, and the prior models the "
+            f"codes of {dataset['tokenizer']}. Give that one as --tokenizer."
         )
     classes = tuple(dataset["classes"])
     grids = model.grids(model.image_size, model.image_size)

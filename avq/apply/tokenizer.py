@@ -103,6 +103,11 @@ class Tokenizer:
         return self.trained.model.channels
 
     @property
+    def dimensions(self) -> int:
+        """Values of an image of `image_size`, pixels times channels."""
+        return self.channels * self.image_size**2
+
+    @property
     def levels(self) -> int:
         """Grids of codes of an image: those that decoding reads."""
         return self.trained.model.decoded_levels()

@@ -1,7 +1,7 @@
 """`avq restore denoise`, `upscale`, `anomaly` and `inpaint`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from avq.errors import InputError
 
 if TYPE_CHECKING:
     from avq.apply.prior import Prior
+    from avq.apply.tokenizer import Tokenizer
 
 restore = typer.Typer(
     help="Restores images by a trained model: noise, resolution, anomalies, holes.",
@@ -119,7 +120,7 @@ def anomaly(
     require_writable(json_file)
     tokenizer, pictures = opened(run, images, step, batch_size)
     known = Pictures(usual, tokenizer.trained.data) if usual else usual_images(tokenizer)
-    likelihood = None if prior is None else _opened_prior(prior, run, step)
+    likelihood = None if prior is None else _opened_prior(prior, tokenizer, step)
     anomalies = Anomalies(tokenizer, known, likelihood)
     require_folder(out)
     scores = {}
@@ -180,25 +181,25 @@ def inpaint(
         if value is not None and prior is None:
             raise InputError(f"--{name.replace('_', '-')} goes with --prior.")
     cpu.keep_memory()
-    drawn_by = None if prior is None else _opened_prior(prior, run, step)
-    tokenizer = load(run, step) if drawn_by is None else drawn_by.tokenizer
+    tokenizer = load(run, step)
     pixels, hole = inputs.opened(image, tokenizer.trained.data), inputs.opened(mask).mean(-1) > 127
-    if drawn_by is None:
+    if prior is None:
         filled = inpaint(tokenizer, pixels, hole)
     else:
         how = Drawing(
             temperature=1.0 if temperature is None else temperature,
             top_p=1.0 if top_p is None else top_p,
         )
-        filled = inpaint_by_prior(Completion(drawn_by, how), pixels, hole, seed or 0)
+        completion = Completion(_opened_prior(prior, tokenizer, step), how)
+        filled = inpaint_by_prior(completion, pixels, hole, seed or 0)
     write_png(out.parent, out.name, filled)
     print(f"{out}: {hole.sum():,} of {hole.size:,} pixels filled")
 
 
-def _opened_prior(prior: Path, run: Any, step: int | None) -> "Prior":
-    """A prior that is given beside the run of its autoencoder."""
+def _opened_prior(prior: Path, tokenizer: "Tokenizer", step: int | None) -> "Prior":
+    """A prior that is given beside its autoencoder."""
     from avq.apply.prior import load_prior
 
     if step is not None:
         raise InputError("--step: a prior goes with the newest step of RUN. Leave one of them out.")
-    return load_prior(prior, tokenizer=run)
+    return load_prior(prior, tokenizer=tokenizer)

@@ -3,7 +3,7 @@
 Distances between images are root mean squared differences of levels, at 16x16 pixels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ MEANINGS = {
     "bits_per_code": "mean bits of a test image's codes given those before, what an ideal coder "
     "needs",
     "bits_per_code_by_level": "of each level, finest first",
-    "bits_per_dim": "bits of an image's codes over its values, three a pixel",
+    "bits_per_dim": "bits of an image's codes over its values, pixels times channels",
     "train_bits_per_code": "of as many training images, evenly spaced",
     "frequency_bits_per_code": "of test images, by the frequencies of the training codes alone",
     "sample_to_train": "median distance of a sample from its nearest training image",
@@ -37,7 +37,7 @@ MEANINGS = {
     "nearest_ratio": "the first over the second; far below 1 where training images are repeated",
     "train_compared": "training images that distances are to, as their codes decode",
 }
-Picture = UInt8[np.ndarray, "_h _w c"]
+Codes = Sequence[Integer[np.ndarray, "_n _h _w"]]
 
 
 class Split(NamedTuple):
@@ -135,26 +135,30 @@ def likelihoods(
         total = sum(each * size for each, size in zip(levels, sizes, strict=True))
         of_images = {
             f"{name}bits_per_code": total / sum(sizes),
-            f"{name}bits_per_dim": total / (3 * prior.tokenizer.image_size**2),
+            f"{name}bits_per_dim": total / prior.tokenizer.dimensions,
         }
         values |= {key: float(each.mean()) for key, each in of_images.items()}
         values[f"{name}bits_per_code_by_level"] = [float(level.mean()) for level in levels]
         ends |= intervals(of_images)
         on_images(len(split.labels))
-    values["frequency_bits_per_code"] = frequency_bits(prior, train, test)
+    levels = frequency_bits(train.codes, test.codes, prior.tokenizer.codebook_sizes)
+    values["frequency_bits_per_code"] = float(np.average(levels, weights=sizes))
     return values | {"interval": ends}
 
 
-def frequency_bits(prior: Prior, train: Split, test: Split) -> float:
-    """Bits a code of test images by the frequencies of the training codes, with one more each."""
-    bits, n = 0.0, 0
-    for size, known, grids in zip(
-        prior.tokenizer.codebook_sizes, train.codes, test.codes, strict=True
-    ):
+def frequency_bits(train: Codes, codes: Codes, sizes: Sequence[int]) -> list[float]:
+    """Mean bits of each level's codes by the frequencies of the training codes, with one more each.
+
+    Args:
+        train: codes that are counted, finest level first.
+        codes: codes to measure.
+        sizes: of the codebooks.
+    """
+    result = []
+    for known, grids, size in zip(train, codes, sizes, strict=True):
         counts = np.bincount(known.ravel(), minlength=size) + 1
-        bits += float(np.log2(counts.sum() / counts)[grids].sum())
-        n += grids.size
-    return bits / n
+        result.append(float(np.log2(counts.sum() / counts)[grids].mean()))
+    return result
 
 
 def thumbnails(images: UInt8[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n d"]:

@@ -55,7 +55,7 @@ def _headline(report: Report) -> Iterator[Html]:
         ),
         tile("of training images", f"{bound}{training}"),
         tile("by frequencies alone", f"{values['frequency_bits_per_code']:.3f}", "test images"),
-        tile("bits a dimension", f"{bound}{values['bits_per_dim']:.4f}", "three a pixel"),
+        tile("bits a dimension", f"{bound}{values['bits_per_dim']:.4f}", "pixels times channels"),
         tile("distance to training", f"{values['nearest_ratio']:.2f}", "samples over test images"),
         class_="tiles",
     )

@@ -155,18 +155,13 @@ class PriorTask(Task):
                 each = [float(b / n) for b, n in zip(bits, codes_of, strict=True)]
                 measures[f"{name}bits_per_code"] = float(bits.sum() / sum(codes_of))
                 measures[f"{name}bits_per_code_by_level"] = each
-                measures[f"{name}bits_per_dim"] = float(bits.sum() / self._dimensions)
+                measures[f"{name}bits_per_dim"] = float(bits.sum() / self.tokenizer.dimensions)
             local = jax.device_get(variables)
             labels = np.arange(GROUP, dtype=np.int32) % max(1, len(data.classes))
             (images,) = sampler.groups(local, [0], self.seed, labels)
             return Evaluation(measures, {"samples": tiled(list(images), columns=8)})
 
         return evaluate
-
-    @property
-    def _dimensions(self) -> int:
-        """Values of an image."""
-        return 3 * self.tokenizer.image_size**2
 
     def _summed(self, variables: Variables, batch: Batch, number: Array) -> Float[Array, " levels"]:
         """Nats of the codes of a batch by level, over the rows of its mask."""

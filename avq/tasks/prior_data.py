@@ -142,7 +142,7 @@ def open_codes(path: str, tokenizer: Tokenizer, run: Path) -> Path:
         if is_main_process():
             print(f"{target}: encoding {total:,} images, once", flush=True)
 
-    images = path or tokenizer.trained.config["data"]["path"]
+    images = path or tokenizer.trained.data.path
     run.mkdir(parents=True, exist_ok=True)
     tokenize(tokenizer, images, target, on_total=on_total)
     return target

@@ -28,21 +28,13 @@ from avq.apply.prior import Prior, load_prior
 from avq.apply.sample import GROUP, Sampler
 from avq.bench import time_calls
 from avq.data.dataset import evenly
+from avq.evaluate.generation import frequency_bits
 from avq.models.prior import Drawing, TransformerPrior
 from avq.models.prior.drawing import draw_without_cache
 from avq.models.prior.places import UNKNOWN
 from benchmarks._common import Row, make_parser, write_json
 
 Codes = Sequence[Integer[np.ndarray, "n _h _w"]]
-
-
-def frequency_bits(train: Codes, codes: Codes, sizes: Sequence[int]) -> list[float]:
-    """Mean bits of each level's codes by their frequencies in training, one added to each."""
-    result = []
-    for counted, grids, size in zip(train, codes, sizes, strict=True):
-        counts = np.bincount(counted.ravel(), minlength=size) + 1
-        result.append(float(-np.log2(counts / counts.sum())[grids].mean()))
-    return result
 
 
 def codec_bits(coder: Coder, codes: Codes) -> list[float]:

@@ -30,10 +30,8 @@ from avq.apply.code_shards import read
 from avq.apply.prior import Prior, load_prior
 from avq.apply.tokenizer import Tokenizer
 from avq.data.dataset import ImageSet, open_dataset
-from avq.data.settings import Data
 from avq.data.views import rescaled
 from avq.errors import InputError
-from avq.settings import construct
 from benchmarks._common import make_parser, write_json
 
 RESAMPLES = 1000
@@ -147,7 +145,7 @@ def samples_of(folder: Path) -> Pictures:
 def held_out(tokenizer: Tokenizer) -> Pictures:
     """All test images of the autoencoder's run."""
     trained = tokenizer.trained
-    images = open_dataset(construct(Data, trained.config["data"]), trained.dataset).test
+    images = open_dataset(trained.data, trained.dataset).test
     return np.stack(list(_squares(images, tokenizer.image_size)))
 
 

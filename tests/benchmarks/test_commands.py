@@ -1,5 +1,6 @@
 """Commands of the benchmarks, their table, and what they share."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -31,6 +32,15 @@ def test_command_finds_its_module_without_the_folder(name):
     spec = find_spec(f"benchmarks.{name}")
     assert spec is not None
     assert Path(str(spec.origin)).parent.parent == FOLDER
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_can_be_imported_where_its_peers_are(name):
+    try:
+        importlib.import_module(f"benchmarks.{name}")
+    except ModuleNotFoundError as error:  # of benchmarks/requirements.txt
+        if str(error.name).partition(".")[0] in ("avq", "benchmarks"):
+            raise
 
 
 def test_package_prints_the_table():

@@ -1,10 +1,8 @@
 """Priors over the codes of images, by the name that a config gives as `model.kind`.
 
-To add one: a Linen module with the members of `base.PriorModule` in a new file here, and a line in
+To add one: a subclass of `base.PriorModule` in a new file here, and a line in
 `PRIORS`. Its fields that are `avq.settings.setting`s become keys of the config's section 'model'.
 """
-
-from typing import Any
 
 from avq.models.prior.base import Drawing, PriorModule
 from avq.models.prior.masked import MaskedPrior
@@ -20,7 +18,7 @@ __all__ = [
     "TransformerPrior",
 ]
 
-PRIORS: dict[str, type[Any]] = {
+PRIORS: dict[str, type[PriorModule]] = {
     "transformer": TransformerPrior,
     "pixelcnn": PixelCNNPrior,
     "masked": MaskedPrior,

@@ -4,15 +4,18 @@ A prior is a distribution of the codes of an image, coarsest level first, row by
 level given the coarser ones. Labels are integers below `classes`, or `classes` itself for none.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from avq.models.prior.places import Grids
+from avq.settings import setting
 
 Codes = tuple[Integer[Array, "b _h _w"], ...]  # finest level first
 PerCode = tuple[Float[Array, "b _h _w"], ...]
@@ -102,9 +105,8 @@ def _ranks(logits: Float[Array, "*b k"]) -> Int[Array, "*b k"]:
     return jnp.argsort(jnp.argsort(-logits, axis=-1, stable=True), axis=-1)
 
 
-@runtime_checkable
-class PriorModule(Protocol):
-    """What a prior has, a Linen module.
+class PriorModule(nn.Module, ABC):
+    """Contract of a prior.
 
     Attributes:
         grids: height and width by level, finest first.
@@ -115,24 +117,33 @@ class PriorModule(Protocol):
 
     grids: Grids
     codebook_sizes: tuple[int, ...]
-    classes: int
-    exact: bool
+    classes: int = 0
+    width: int = setting(512, "channels of a prior", low=1, high=2**16)
+    depth: int = setting(12, "blocks or layers of a prior", low=1, high=1000)
+    dropout: float = setting(0.1, "share of units that training drops", low=0, high=0.99)
+    code_dim: int = setting(64, "channels of an embedded code", low=1, high=2**16)
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "compute type of matrix products", choices=("float32", "bfloat16")
+    )
+    exact: ClassVar[bool]
 
+    @abstractmethod
     def nats(self, codes: Codes, labels: Int[Array, "b"], train: bool = False) -> PerCode:
         """Negative logarithm of the probability of each code given those before it, by level; or
         values whose sum has an expectation of at least that of the image. Random ones are drawn
         from the RNG 'mask', dropout in training from 'dropout'.
         """
-        ...
 
+    @abstractmethod
     def level_logits(
         self, level: int, codes: Codes, labels: Int[Array, "b"]
     ) -> Float[Array, "b h w k"]:
         """Logits of a level's codes, from those of coarser levels and those of its own that may be
         known by then; `places.UNKNOWN` stands for a code that is not known.
         """
-        ...
 
+    @abstractmethod
+    @nn.nowrap
     def draw(
         self,
         variables: Variables,
@@ -144,7 +155,6 @@ class PriorModule(Protocol):
         """Draws the codes that are `places.UNKNOWN` in `start`, and keeps the others; traced. What
         is drawn for a row depends on its own key alone.
         """
-        ...
 
 
 def cross_entropy(logits: Sequence[Float[Array, "b _h _w _k"]], codes: Codes) -> PerCode:

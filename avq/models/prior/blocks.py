@@ -4,7 +4,7 @@ Source: Vaswani et al. (2017), with the norms before the layers (Xiong et al., 2
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from avq.models.prior.base import PriorModule
 from avq.models.prior.places import (
     UNKNOWN,
     Grids,
@@ -22,6 +23,7 @@ from avq.models.prior.places import (
     relations,
     spans,
 )
+from avq.settings import setting
 
 SCALE = 0.02  # standard deviation of initial embeddings, as GPT-2's
 EXPANSION = 4  # hidden units of a block for each of its channels
@@ -217,6 +219,29 @@ class Network(nn.Module):
         x = self.joined(codes.reshape(*codes.shape[:2], -1))
         where = self.rows(jnp.asarray(rows)[places]) + self.columns(jnp.asarray(columns)[places])
         return x + where[None] + self.labels(labels)[:, None]
+
+
+class NetworkPrior(PriorModule):
+    """Base of priors that are a `Network`, whose attributes `own` and `causal` they set."""
+
+    heads: int = setting(8, "attention heads of a transformer; they divide width", low=1, high=1024)
+    own: ClassVar[Offsets]
+    causal: ClassVar[bool]
+
+    def setup(self) -> None:
+        self.network = Network(
+            self.grids,
+            self.codebook_sizes,
+            self.classes,
+            self.own,
+            self.causal,
+            self.width,
+            self.depth,
+            self.heads,
+            self.dropout,
+            self.code_dim,
+            jnp.dtype(self.dtype),
+        )
 
 
 def _slopes(key: Array, heads: int, distances: Float[np.ndarray, "r"]) -> Float[Array, "h r"]:

@@ -5,7 +5,7 @@ Sources: Chang et al. (2022), "MaskGIT", section 3; for the bound, Hoogeboom et 
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,50 +14,22 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from avq.models.prior.base import Codes, Drawing, PerCode, Variables, cross_entropy, keys_at
-from avq.models.prior.blocks import Network
-from avq.models.prior.places import ALL_AROUND, UNKNOWN, Grids, Span, spans, to_grids, to_sequence
-from avq.settings import setting
+from avq.models.prior.blocks import NetworkPrior
+from avq.models.prior.places import ALL_AROUND, UNKNOWN, Span, spans, to_grids, to_sequence
 
 NOISE = 4.5  # of the confidence in the first round, MaskGIT's choice temperature
 
 
-class MaskedPrior(nn.Module):
+class MaskedPrior(NetworkPrior):
     """Predicts the masked codes of a level from its other codes and all coarser levels.
 
     A level's codes may come in any order. Their likelihood is the mean over all orders, and `nats`
     estimates an upper bound of its negative logarithm.
-
-    Attributes:
-        grids, codebook_sizes, classes: see `base.PriorModule`.
     """
 
-    grids: Grids
-    codebook_sizes: tuple[int, ...]
-    classes: int = 0
-    width: int = setting(512, "channels of a prior", low=1, high=2**16)
-    depth: int = setting(12, "blocks or layers of a prior", low=1, high=1000)
-    heads: int = setting(8, "attention heads of a transformer; they divide width", low=1, high=1024)
-    dropout: float = setting(0.1, "share of units that training drops", low=0, high=0.99)
-    code_dim: int = setting(64, "channels of an embedded code", low=1, high=2**16)
-    dtype: Literal["float32", "bfloat16"] = setting(
-        "float32", "compute type of matrix products", choices=("float32", "bfloat16")
-    )
+    own = ALL_AROUND
+    causal = False
     exact = False
-
-    def setup(self) -> None:
-        self.network = Network(
-            self.grids,
-            self.codebook_sizes,
-            self.classes,
-            ALL_AROUND,
-            False,
-            self.width,
-            self.depth,
-            self.heads,
-            self.dropout,
-            self.code_dim,
-            jnp.dtype(self.dtype),
-        )
 
     def nats(self, codes: Codes, labels: Int[Array, "b"], train: bool = False) -> PerCode:
         """Estimate of a bound: of each level, from 1 to all n codes are masked, each number m as

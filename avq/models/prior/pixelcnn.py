@@ -4,16 +4,21 @@ Source: van den Oord et al. (2016), "Conditional image generation with PixelCNN 
 and figure 2. Kernels are cut to what comes before, instead of masked.
 """
 
-from typing import Literal
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Integer, Key
 
-from avq.models.prior.base import Codes, Drawing, PerCode, Variables, cross_entropy
+from avq.models.prior.base import (
+    Codes,
+    Drawing,
+    PerCode,
+    PriorModule,
+    Variables,
+    cross_entropy,
+)
 from avq.models.prior.drawing import draw_without_cache
-from avq.models.prior.places import UNKNOWN, Grids
+from avq.models.prior.places import UNKNOWN
 from avq.settings import setting
 
 
@@ -130,26 +135,13 @@ class Stack(nn.Module):
         return logits.astype(jnp.float32)
 
 
-class PixelCNNPrior(nn.Module):
+class PixelCNNPrior(PriorModule):
     """Predicts each code from those of its level above and to the left within reach of the
     convolutions, and from all coarser levels, whose embeddings are enlarged to its grid.
-
-    Attributes:
-        grids, codebook_sizes, classes: see `base.PriorModule`.
     """
 
-    grids: Grids
-    codebook_sizes: tuple[int, ...]
-    classes: int = 0
-    width: int = setting(512, "channels of a prior", low=1, high=2**16)
-    depth: int = setting(12, "blocks or layers of a prior", low=1, high=1000)
     kernel: int = setting(
         3, "side of the convolutions of a PixelCNN, before they are cut; odd", low=1, high=99
-    )
-    dropout: float = setting(0.1, "share of units that training drops", low=0, high=0.99)
-    code_dim: int = setting(64, "channels of an embedded code", low=1, high=2**16)
-    dtype: Literal["float32", "bfloat16"] = setting(
-        "float32", "compute type of matrix products", choices=("float32", "bfloat16")
     )
     exact = True
 

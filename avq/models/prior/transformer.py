@@ -1,6 +1,6 @@
 """A decoder-only transformer over the codes of all levels."""
 
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,49 +8,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from avq.models.prior.base import Codes, Drawing, PerCode, Variables, cross_entropy
-from avq.models.prior.blocks import Network
+from avq.models.prior.blocks import NetworkPrior
 from avq.models.prior.drawing import draw_in_order
-from avq.models.prior.places import BEFORE, Grids, Span, spans, to_sequence
-from avq.settings import setting
+from avq.models.prior.places import BEFORE, Span, spans, to_sequence
 
 
-class TransformerPrior(nn.Module):
+class TransformerPrior(NetworkPrior):
     """Predicts each code from all codes before it, coarsest level first, row by row.
 
     What is read at a place are not the codes there, which is to be predicted, but those around it
     that come before, its parents among them; see `Network`.
-
-    Attributes:
-        grids, codebook_sizes, classes: see `base.PriorModule`.
     """
 
-    grids: Grids
-    codebook_sizes: tuple[int, ...]
-    classes: int = 0
-    width: int = setting(512, "channels of a prior", low=1, high=2**16)
-    depth: int = setting(12, "blocks or layers of a prior", low=1, high=1000)
-    heads: int = setting(8, "attention heads of a transformer; they divide width", low=1, high=1024)
-    dropout: float = setting(0.1, "share of units that training drops", low=0, high=0.99)
-    code_dim: int = setting(64, "channels of an embedded code", low=1, high=2**16)
-    dtype: Literal["float32", "bfloat16"] = setting(
-        "float32", "compute type of matrix products", choices=("float32", "bfloat16")
-    )
+    own = BEFORE
+    causal = True
     exact = True
-
-    def setup(self) -> None:
-        self.network = Network(
-            self.grids,
-            self.codebook_sizes,
-            self.classes,
-            BEFORE,
-            True,
-            self.width,
-            self.depth,
-            self.heads,
-            self.dropout,
-            self.code_dim,
-            jnp.dtype(self.dtype),
-        )
 
     def __call__(
         self, codes: Codes, labels: Int[Array, "b"], train: bool = False
