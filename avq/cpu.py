@@ -19,12 +19,12 @@ OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
     ),
-    # Operations in the order that needs least memory; no slower than the order of the default,
-    # which lets more of them run beside one another.
+    # Operations in the order that needs least memory, not in one that lets more of them run beside
+    # one another.
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
 }
-# XLA of JAX 0.11 and later can call oneDNN, which is faster at convolutions: by some in float32, by
-# factors in bfloat16, for which it has the processor's instructions. JAX's compilation cache cannot
+# XLA of JAX 0.11 and later can call oneDNN, which is faster at convolutions, above all in
+# bfloat16, for which it has the processor's instructions. JAX's compilation cache cannot
 # write programs that do.
 ONEDNN = {"xla_cpu_experimental_onednn_custom_call": True}
 # For a large program that runs once, such as parameter initialisation, LLVM's optimisation costs
