@@ -129,11 +129,11 @@ def trace_step(task: Task, mesh: Mesh, batch: Mapping[str, np.ndarray]) -> jax.s
         batch: gives shapes and types of a global batch.
     """
     optimizers = optimizers_of(task)
-    state = jax.eval_shape(partial(init_state, task, optimizers))
+    state = parallel.shapes(partial(init_state, task, optimizers), mesh, task.parallel.fsdp)
     everywhere, split = parallel.replicated(mesh), NamedSharding(mesh, P(parallel.AXIS))
     step = compile_step(task, optimizers, mesh)
     traced: jax.stages.Traced = step.trace(
-        _shapes(state, everywhere), _shapes(task.frozen(), everywhere), _shapes(batch, split)
+        state, _shapes(task.frozen(), everywhere), _shapes(batch, split)
     )
     return traced
 
@@ -160,7 +160,7 @@ class Training:
         self.task, self.mesh = task, mesh
         self.batch = parallel.shard_batch(batch, mesh)
         init = partial(init_state, task, optimizers_of(task))
-        self.state = parallel.init_replicated(init, mesh)
+        self.state = parallel.init_placed(init, mesh, task.parallel.fsdp)
         self.frozen = jax.device_put(dict(task.frozen()), parallel.replicated(mesh))
         with cpu.without_compilation_cache():
             began = time.perf_counter()

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from avq.abandoned_work import drop_reports_of_abandoned_work
@@ -299,12 +300,21 @@ def _with_players(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checksums(state: Any) -> dict[str, int]:
-    """CRC-32 of the bytes of every array of a tree, by its path."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(state))
+    """CRC-32 of the bytes of every array of a tree, by its path. All processes that have a part of
+    one call it.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(jax.tree.map(_whole, state)))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(np.asarray(leaf).data)
         for path, leaf in leaves
     }
+
+
+def _whole(leaf: Any) -> Any:
+    """An array that can be read here, wherever its parts are."""
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_replicated or leaf.is_fully_addressable):
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    return leaf
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
-"""Data parallelism: the mesh, collectives, the compiled step, and batches on their devices."""
+"""Data parallelism: the mesh, collectives, the compiled step, and what lies on which device."""
 
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,25 @@ from avq.settings import setting
 AXIS = "data"  # the mesh axis over which a batch is split
 
 
+SMALL = 2**12  # values of an array that is not worth a collective of its own
+
+
 @dataclass(frozen=True)
 class Parallel:
     """Settings of data parallelism."""
 
     devices: int = setting(
         0, "devices that share a batch; 0: all there are", low=0, high=2**20, free=True
+    )
+    fsdp: bool = setting(
+        False,
+        "whether parameters, averages and optimisers are split over the devices, too (ZeRO)",
+        free=True,
+    )
+    gradient_dtype: Literal["float32", "bfloat16"] = setting(
+        "float32",
+        "type in which devices exchange gradients",
+        choices=("float32", "bfloat16"),
     )
 
 
@@ -69,10 +83,68 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def init_replicated(init: Callable[[], Any], mesh: Mesh) -> Any:
-    """Runs `init` on every device; the result is replicated."""
+def state_sharding(shape: tuple[int, ...], mesh: Mesh, fsdp: bool) -> NamedSharding:
+    """Sharding of an array of the training state: whole on every device, or, where `fsdp` asks for
+    it, split over all of them along its longest axis that they divide. Small arrays stay whole, and
+    those that have no such axis.
+
+    Source: Rajbhandari et al. (2020), "ZeRO", section 5, stage 3.
+    """
+    return NamedSharding(mesh, _spec(shape, mesh.size, fsdp))
+
+
+def placed(state: Any, mesh: Mesh, fsdp: bool) -> Any:
+    """The state with every array where `state_sharding` wants it. Inside `jax.jit` only."""
+    return jax.tree.map(
+        lambda a: lax.with_sharding_constraint(a, state_sharding(a.shape, mesh, fsdp)), state
+    )
+
+
+def init_placed(init: Callable[[], Any], mesh: Mesh, fsdp: bool) -> Any:
+    """Runs `init` on the devices; the result is where `state_sharding` wants it."""
     options = cpu.compiler_options("once")
-    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)()
+    return jax.jit(lambda: placed(init(), mesh, fsdp), compiler_options=options)()
+
+
+def shapes(init: Callable[[], Any], mesh: Mesh, fsdp: bool) -> Any:
+    """Shapes, types and shardings of `init_placed`'s result."""
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(
+            a.shape, a.dtype, sharding=state_sharding(a.shape, mesh, fsdp)
+        ),
+        jax.eval_shape(init),
+    )
+
+
+def gathered(tree: Any, mesh: Mesh) -> Any:
+    """The arrays whole on every device. They are one program: collectives of several, as
+    `jax.device_put` makes them, can wait for one another.
+    """
+    return jax.jit(_same, out_shardings=replicated(mesh))(tree)
+
+
+def _same(tree: Any) -> Any:
+    return tree
+
+
+def bytes_on_a_device(state: Any) -> int:
+    """Bytes of a placed state, or of shapes with shardings, on the first device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(state)
+    )
+
+
+def _spec(shape: tuple[int, ...], devices: int, fsdp: bool) -> P:
+    axis = _split_axis(shape, devices) if fsdp else None
+    return P() if axis is None else P(*(None,) * axis, AXIS)
+
+
+def _split_axis(shape: tuple[int, ...], devices: int) -> int | None:
+    divided = [axis for axis, length in enumerate(shape) if length and length % devices == 0]
+    if devices == 1 or math.prod(shape) < SMALL or not divided:
+        return None
+    return max(divided, key=lambda axis: shape[axis])
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
@@ -102,14 +174,32 @@ def map_rows(
 
 def pmean(tree: Any) -> Any:
     """Mean over devices of the arrays that differ between them; replicated ones stay as they are.
-    Inside `compile_step` only.
+    Inside `map_batch` only.
     """
     return jax.tree.map(lambda x: lax.pmean(x, AXIS) if _varies(x) else x, tree)
 
 
+def mean_gradients(gradients: Any, settings: Parallel) -> Any:
+    """Mean over devices of gradients, which differ between them; a device keeps its part of those
+    that `state_sharding` splits. Inside `map_batch` only.
+    """
+    devices = lax.axis_size(AXIS)
+
+    def mean(gradient: Array) -> Any:
+        own = gradient.astype(settings.gradient_dtype)
+        axis = _split_axis(gradient.shape, devices) if settings.fsdp else None
+        if axis is None:
+            total = lax.psum(own, AXIS)
+        else:
+            total = lax.psum_scatter(own, AXIS, scatter_dimension=axis, tiled=True)
+        return total.astype(gradient.dtype) / devices
+
+    return jax.tree.map(mean, gradients)
+
+
 def device_varying(tree: Any) -> Any:
     """Marks replicated arrays as device-varying, so that autodiff does not sum their gradients over
-    devices. Inside `compile_step` only.
+    devices. Inside `map_batch` only.
     """
     return jax.tree.map(lambda x: lax.pcast(x, AXIS, to="varying"), tree)
 
@@ -134,21 +224,18 @@ class DelayedMax:
         return int(last)
 
 
-def compile_step(
-    step: Callable[[Any, Any, Any], tuple[Any, Any]], mesh: Mesh, dtype: str = "float32"
-) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """`(state, frozen, batch) -> (state, metrics)`, with the batch split over the mesh, the rest
-    replicated, and the state donated.
+def map_batch(
+    function: Callable[[Any, Any], tuple[Any, Any]], mesh: Mesh, split: Any
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """`(whole, batch) -> (reduced, others)`, with the batch split over the mesh, and whatever else
+    it takes and returns whole on every device. Inside `jax.jit` only.
 
-    The collectives are in `step` itself: it sees its device's part of the batch and the axis name
-    `AXIS`.
+    The collectives are in the function itself: it sees its device's part of the batch and the axis
+    name `AXIS`.
+
+    Args:
+        function: of a device.
+        mesh: devices.
+        split: specs of its first result, of which a device may have a part; P() where it has none.
     """
-    replicated_, split = P(), P(AXIS)
-    mapped = jax.shard_map(
-        step,
-        mesh=mesh,
-        in_specs=(replicated_, replicated_, split),
-        out_specs=(replicated_, replicated_),
-    )
-    options = cpu.compiler_options("training", dtype)
-    return jax.jit(mapped, donate_argnums=0, compiler_options=options)
+    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(split, P()))

@@ -104,7 +104,7 @@ def start(arguments, processes, devices):
     address = free_address()
     program = (
         "import sys, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1])); "
-        "from avq import main; sys.exit(main.main(sys.argv[2:]))"
+        "from avq import main, parallel; parallel.SMALL = 1; sys.exit(main.main(sys.argv[2:]))"
     )
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
     return [
@@ -125,6 +125,7 @@ def start(arguments, processes, devices):
 def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
     many = ["--config.parallel.devices=0", "--config.train.steps=100000"]
     run, alone = tmp_path / "together", tmp_path / "alone"
+    many.append("--config.parallel.fsdp=True")  # each holds a part of the state
     both = start([*plain, *many, f"--workdir={run}"], processes=2, devices=2)
     for line in both[0].stdout:
         if "step 4/" in line:

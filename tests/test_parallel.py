@@ -5,8 +5,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from avq import parallel
+
+
+def over(mesh, function):
+    """A function of whole arrays and a batch, compiled for a mesh."""
+    return jax.jit(parallel.map_batch(function, mesh, P()))
+
+
+def on(mesh, value):
+    """An array that is whole on every device."""
+    return jax.device_put(np.asarray(value, np.float32), parallel.replicated(mesh))
 
 
 @pytest.mark.parametrize(("asked", "size"), [(0, 8), (1, 1), (3, 3), (8, 8)])
@@ -47,43 +58,27 @@ def test_state_is_whole_on_every_device():
 def test_sums_in_a_compiled_step_are_over_the_whole_batch(devices):
     batch = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
-    def step(state, frozen, rows):
+    def sums(start, rows):
         total = jax.lax.psum(rows.sum(0), parallel.AXIS)
         parts = jax.lax.psum(jnp.ones(()), parallel.AXIS)
-        return {"total": state["total"] + total}, {"devices": parts, "rows": rows.shape[0] * parts}
+        return start + total, {"devices": parts, "rows": rows.shape[0] * parts}
 
     mesh = parallel.make_mesh(devices)
-    compiled = parallel.compile_step(step, mesh)
-    state = jax.device_put({"total": jnp.zeros(3)}, parallel.replicated(mesh))
-    for _ in range(2):
-        state, metrics = compiled(state, {}, parallel.shard_batch(batch, mesh))
-    np.testing.assert_allclose(state["total"], 2 * batch.sum(0), rtol=1e-5)
+    total, metrics = over(mesh, sums)(on(mesh, np.zeros(3)), parallel.shard_batch(batch, mesh))
+    np.testing.assert_allclose(total, batch.sum(0), rtol=1e-5)
     assert metrics["devices"] == devices
     assert metrics["rows"] == 8
-
-
-def test_compiled_step_takes_over_the_buffers_of_the_old_state():
-    mesh = parallel.make_mesh(2)
-    compiled = parallel.compile_step(
-        lambda state, frozen, rows: (state + 1, jax.lax.psum(rows.sum(), parallel.AXIS)), mesh
-    )
-    state = jax.device_put(jnp.zeros(3), parallel.replicated(mesh))
-    compiled(state, {}, parallel.shard_batch(np.ones(2, np.float32), mesh))
-    assert state.is_deleted()
 
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_mean_over_devices_leaves_what_is_replicated(devices):
     mesh = parallel.make_mesh(devices)
 
-    def step(state, frozen, rows):
-        tree = {"varying": rows.sum(), "replicated": state}
-        return state, parallel.pmean(tree)
+    def means_of(whole, rows):
+        return parallel.pmean({"varying": rows.sum(), "replicated": whole}), ()
 
-    compiled = parallel.compile_step(step, mesh)
-    state = jax.device_put(jnp.float32(0.1), parallel.replicated(mesh))
     rows = parallel.shard_batch(np.arange(8, dtype=np.float32), mesh)
-    _, means = compiled(state, {}, rows)
+    means, _ = over(mesh, means_of)(on(mesh, 0.1), rows)
     np.testing.assert_allclose(means["varying"], 28 / devices)
     assert means["replicated"] == jnp.float32(0.1)
 
@@ -92,13 +87,12 @@ def test_mean_over_devices_leaves_what_is_replicated(devices):
 def test_gradient_of_a_device_varying_parameter_is_of_the_device_s_own_rows(devices):
     mesh = parallel.make_mesh(devices)
 
-    def step(w, frozen, rows):
+    def gradient_of(w, rows):
         own = parallel.device_varying(w)
-        return w, parallel.pmean(jax.grad(lambda w: jnp.mean(w * rows))(own))
+        return parallel.pmean(jax.grad(lambda w: jnp.mean(w * rows))(own)), ()
 
-    w = jax.device_put(jnp.float32(2.0), parallel.replicated(mesh))
     rows = parallel.shard_batch(np.arange(8, dtype=np.float32), mesh)
-    _, gradient = parallel.compile_step(step, mesh)(w, {}, rows)
+    gradient, _ = over(mesh, gradient_of)(on(mesh, 2.0), rows)
     np.testing.assert_allclose(gradient, 3.5)
 
 

@@ -108,8 +108,9 @@ def schedules_of(task: Task) -> dict[str, optax.Schedule]:
 
 def compile_step(task: Task, optimizers: Optimizers, mesh: Mesh) -> Any:
     """The compiled step of a task, `(state, frozen, batch) -> (state, metrics)`."""
-    step = partial(train_step, task=task, optimizers=optimizers)
-    return parallel.compile_step(step, mesh, task.dtype)
+    step = partial(train_step, task=task, optimizers=optimizers, mesh=mesh)
+    options = cpu.compiler_options("training", task.dtype)
+    return jax.jit(step, donate_argnums=0, compiler_options=options)
 
 
 def require_runnable(task: Task, optimizers: Optimizers) -> Mesh:
@@ -159,15 +160,11 @@ def _start(
     checkpoints: Checkpoints,
     weights: Weights | None,
 ) -> tuple[TrainState, int]:
-    init = partial(init_state, task, optimizers)
+    init, fsdp = partial(init_state, task, optimizers), task.parallel.fsdp
     if not checkpoints.steps():
-        state = parallel.init_replicated(init, mesh)
+        state = parallel.init_placed(init, mesh, fsdp)
         return (with_weights(state, weights) if weights else state), 0
-    sharding = parallel.replicated(mesh)
-    target = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), jax.eval_shape(init)
-    )
-    start, state = checkpoints.restore_newest(target)
+    start, state = checkpoints.restore_newest(parallel.shapes(init, mesh, fsdp))
     _say(f"resuming from step {start}")
     return state, start
 
@@ -179,6 +176,10 @@ def _description(task: Task, data: TaskData, mesh: Mesh, state: TrainState) -> s
         for name, player in state.players.items()
     )
     devices = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
+    if task.parallel.fsdp:
+        whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        share = parallel.bytes_on_a_device(state) / 2**20
+        devices += f", each with {share:.1f} of the {whole / 2**20:.1f} MiB of the state"
     about = [task.data_headline(data), f"parameters: {parameters}", f"devices: {devices}"]
     return "; ".join(part for part in about if part)
 
@@ -332,7 +333,10 @@ class _Loop:
 
     def _evaluate(self, state: TrainState, done: int) -> float:
         """Evaluates the averaged player; returns the measure that ranks checkpoints."""
-        result = self.evaluate(state.averaged_variables(self.task.averaged))
+        averaged = state.averaged_variables(self.task.averaged)
+        if self.task.parallel.fsdp:
+            averaged = parallel.gathered(averaged, self.mesh)
+        result = self.evaluate(averaged)
         measures = result.measures
         self.writer.scalars(done, {f"eval/{name}": value for name, value in measures.items()})
         self.writer.pictures(done, result.pictures)

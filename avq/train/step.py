@@ -1,4 +1,4 @@
-"""One training step: a pure function of state and batch, run by `avq.parallel.compile_step`."""
+"""One training step: a pure function of state and batch; `avq.train.loop` compiles it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from avq import parallel
 from avq.train.gradients import accumulate_gradients, batch_gradients
@@ -37,57 +38,75 @@ def train_step(
     *,
     task: Task,
     optimizers: Mapping[str, optax.GradientTransformation],
+    mesh: Mesh,
 ) -> tuple[TrainState, StepMetrics]:
     """Updates all players at once, each from the others' parameters before the step.
 
     Args:
         state: before the step.
         frozen: `Task.frozen`.
-        batch: this device's part of the batch.
-        task: what is trained. `task.optim.accumulate` micro-batches are gone through one after the
-            other before anything is updated; row i is in micro-batch i modulo their number.
+        batch: the global batch. `task.optim.accumulate` micro-batches are gone through one after
+            the other before anything is updated; row i is in micro-batch i modulo their number.
+        task: what is trained.
         optimizers: by player.
+        mesh: devices that share the batch.
 
     Returns:
         The state after the step, and its metrics.
     """
-    players, optim = state.players, task.optim
+    fsdp, optim = task.parallel.fsdp, task.optim
+    params = {name: player.params for name, player in state.players.items()}
+    split = jax.tree.map(lambda a: parallel.state_sharding(a.shape, mesh, fsdp).spec, params)
+    of_batch = parallel.map_batch(partial(_of_batch, task=task), mesh, split)
+    gradients, (model_state, metrics, counts) = of_batch((state, frozen), batch)
+    updated = {
+        name: _update(player, gradients[name], model_state[name], optimizers[name])
+        for name, player in state.players.items()
+    }
+    for name, start in task.starts.items():
+        if start:
+            updated[name] = _if_playing(state.step >= start, updated[name], state.players[name])
+    norms = {f"gradient_norm/{name}": optax.tree.norm(gradients[name]) for name in updated}
+    metrics = StepMetrics(metrics | norms, counts)
+
+    ema = _average(state, updated[task.averaged], optim.ema_decay)
+    after = replace(state, step=state.step + 1, players=updated, ema=ema)
+    if optim.skip_nonfinite:
+        after = _if_finite(state, after, metrics)
+        metrics.means["skipped"] = after.skipped
+    return parallel.placed(after, mesh, fsdp), parallel.placed(metrics, mesh, fsdp=False)
+
+
+def _of_batch(
+    whole: tuple[TrainState, Mapping[str, Any]], batch: Batch, *, task: Task
+) -> tuple[dict[str, Params], tuple[Mapping[str, Variables], dict[str, Leaf], dict[str, Any]]]:
+    """Gradients of a batch by player, and model state, metrics and counts after it.
+
+    Args:
+        whole: state before the step, and `Task.frozen`.
+        batch: this device's part of it.
+        task: what is trained.
+    """
+    state, frozen = whole
+    params = {name: player.params for name, player in state.players.items()}
     gradients_of = partial(
         batch_gradients,
         task=task,
-        params={name: parallel.device_varying(player.params) for name, player in players.items()},
+        params=parallel.device_varying(params),
         frozen=frozen,
         step=state.step,
     )
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-    model_state: Mapping[str, Variables] = {
-        name: player.model_state for name, player in players.items()
+    before: Mapping[str, Variables] = {
+        name: player.model_state for name, player in state.players.items()
     }
-    if optim.accumulate == 1:
-        gradients = gradients_of(model_state, batch, key)
+    if task.optim.accumulate == 1:
+        result = gradients_of(before, batch, key)
     else:
-        gradients = accumulate_gradients(gradients_of, model_state, batch, key, optim.accumulate)
-
-    params = {name: player.params for name, player in players.items()}
-    model_state = task.update_codebooks(params, gradients.model_state, gradients.statistics)
-    reduced = parallel.pmean(gradients.gradients)
-    updated = {
-        name: _update(player, reduced[name], model_state[name], optimizers[name])
-        for name, player in players.items()
-    }
-    for name, start in task.starts.items():
-        if start:
-            updated[name] = _if_playing(state.step >= start, updated[name], players[name])
-    players = updated
-    norms = {f"gradient_norm/{name}": optax.tree.norm(reduced[name]) for name in players}
-    metrics = StepMetrics(gradients.metrics | norms, gradients.counts)
-
-    ema = _average(state, players[task.averaged], optim.ema_decay)
-    after = replace(state, step=state.step + 1, players=players, ema=ema)
-    if optim.skip_nonfinite:
-        after = _if_finite(state, after, metrics)
-        metrics.means["skipped"] = after.skipped
-    return after, metrics
+        result = accumulate_gradients(gradients_of, before, batch, key, task.optim.accumulate)
+    model_state = task.update_codebooks(params, result.model_state, result.statistics)
+    gradients = parallel.mean_gradients(result.gradients, task.parallel)
+    return gradients, (model_state, result.metrics, result.counts)
 
 
 def _if_finite(state: TrainState, after: TrainState, metrics: StepMetrics) -> TrainState:

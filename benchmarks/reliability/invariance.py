@@ -83,7 +83,7 @@ def run_case(
     images = smooth_batch(task.data.image_size, task.batch_size)[process * share :][:share]
     step = compile_step(task, optimizers, mesh)
     frozen = jax.device_put(dict(task.frozen()), parallel.replicated(mesh))
-    state: Any = parallel.init_replicated(partial(init_state, task, optimizers), mesh)
+    state: Any = parallel.init_placed(partial(init_state, task, optimizers), mesh, fsdp=False)
     arrays: Arrays = {}
     for number in (1, 2):
         before = jax.device_get(state)

@@ -1,6 +1,6 @@
 """Training step of configs/ah_vqvae.py:tiny as batch, image side and number of devices grow.
 
-    python -m benchmarks.scaling [--json FILE] [--runs N] [--study batch|side|devices ...]
+    python -m benchmarks.scaling [--json FILE] [--runs N] [--study batch|side|devices|fsdp ...]
 
 Host devices share the machine's cores, so more of them show the program's own overhead, not a gain.
 """
@@ -8,16 +8,18 @@ Host devices share the machine's cores, so more of them show the program's own o
 import jax
 
 from avq import cpu, tasks
+from avq.parallel import bytes_on_a_device
 from benchmarks._common import Row, random_training, run_cases
 
 CASES: list[Row] = [
     *({"study": "batch", "batch": n, "side": 64, "devices": 1} for n in (1, 2, 4, 8, 16, 32, 64)),
     *({"study": "side", "batch": 1, "side": n, "devices": 1} for n in (64, 128, 256, 512)),
     *({"study": "devices", "batch": 8, "side": 64, "devices": n} for n in (1, 2, 4, 8)),
+    *({"study": "fsdp", "batch": 8, "side": 64, "devices": n, "fsdp": True} for n in (1, 2, 4, 8)),
 ]
 
 
-def measure(study: str, batch: int, side: int, devices: int, runs: int) -> Row:
+def measure(study: str, batch: int, side: int, devices: int, runs: int, fsdp: bool = False) -> Row:
     """Times one case; JAX must not have started, since its number of devices is fixed then."""
     jax.config.update("jax_num_cpu_devices", devices)
     cpu.keep_memory()
@@ -27,13 +29,17 @@ def measure(study: str, batch: int, side: int, devices: int, runs: int) -> Row:
             f"--config.data.batch_size={batch}",
             f"--config.data.image_size={side}",
             f"--config.parallel.devices={devices}",
+            f"--config.parallel.fsdp={fsdp}",
         ]
     )
-    report = random_training(config).measure(runs)
+    training = random_training(config)
+    state = bytes_on_a_device(training.state)
+    report = training.measure(runs)
     return {
         "step_ms": round(report["train"]["step_ms"], 1),
         "images_per_s": round(report["train"]["images_per_s"], 1),
         "peak_memory_bytes": report["peak_memory_bytes"],
+        "state_bytes": state,
     }
 
 

@@ -159,15 +159,6 @@ def test_finished_run_says_how_it_can_go_on(finished, capsys):
     assert "all 6 steps are done. Raise --config.train.steps" in capsys.readouterr().out
 
 
-def test_run_goes_on_when_steps_are_raised_also_on_other_devices(plain, tmp_path):
-    run = tmp_path / "run"
-    assert train(plain, run, "--config.train.steps=2") == 0
-    assert train(plain, run, "--config.train.steps=3", "--config.parallel.devices=4") == 0
-    state = final_state(run, 3)
-    chex.assert_tree_all_finite(state)
-    assert int(state["step"]) == 3
-
-
 def test_resuming_under_another_config_names_the_keys_and_changes_nothing(finished):
     run, smoke = finished
     before = {path: path.stat().st_mtime_ns for path in sorted(run.rglob("*"))}
