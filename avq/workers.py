@@ -67,6 +67,13 @@ def worker_of(text: str, environ: Mapping[str, str] = os.environ) -> Worker:
     return worker
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may run on: under Slurm, often fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _scheduled(text: str, environ: Mapping[str, str]) -> int:
     """Number of this process as its scheduler counts."""
     given = [environ[name] for name in (SLURM, KUBERNETES) if environ.get(name, "").isdecimal()]

@@ -121,8 +121,8 @@ class ShardFolder:
 
     @contextmanager
     def held(self, worker: Worker | None = None) -> Iterator[None]:
-        """Holds the folder for this process alone; for a worker, beside those of other numbers.
-        Another process of its own number is waited for.
+        """Holds the folder for this process alone; for a worker, beside those of other numbers. A
+        worker waits for a process that holds it alone, and for another of its own number.
 
         Raises:
             InputError: when another process holds it, or it cannot be written to.
@@ -132,7 +132,7 @@ class ShardFolder:
                 yield
             return
         own = self._notes / f"worker-{worker.index}-of-{worker.count}"
-        with locked(self._notes, wait=True, shared=True), _waited_for(own):
+        with _waited_for(self._notes, shared=True), _waited_for(own):
             for left in own.glob("part*"):  # by one that was killed
                 left.unlink()
             # A name of its own, lest two write one file should the disk's locks hold on one machine
@@ -160,6 +160,8 @@ class ShardFolder:
         note: JSON | None = read_json(self._note_path(shard))
         if note is None or not (self._target / shard.file).is_file():
             return None
+        if not note["rejected"]:
+            return note
         unreadable = {entry["name"] for entry in note["rejected"]}
         for row in shard.rows:
             if source.name(int(row)) in unreadable:
@@ -243,14 +245,14 @@ def _is_empty(target: Path) -> bool:
 
 
 @contextmanager
-def _waited_for(own: Path) -> Iterator[None]:
-    """Holds the folder of a worker, once another process of its number has ended."""
+def _waited_for(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Holds a folder, once those that hold it have ended; says that it waits."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(own))
+            stack.enter_context(locked(folder, shared=shared))
         except InUse as error:
-            log.warning("waiting: %s", error)
-            stack.enter_context(locked(own, wait=True))
+            log.warning("waiting: %s", str(error).partition(". ")[0])
+            stack.enter_context(locked(folder, wait=True, shared=shared))
         yield
 
 

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -150,7 +151,8 @@ def test_worker_waits_for_another_of_its_number_and_says_so(filled, target, tmp_
     with ThreadPoolExecutor(1) as pool:
         with locked(target / "unfinished" / "worker-0-of-2"):
             waiting = pool.submit(filled, worker=Worker(0, 2))
-            assert "worker-0-of-2' is in use by process" in said.get(timeout=60)
+            line = said.get(timeout=60)
+            assert re.fullmatch(r"waiting: .*worker-0-of-2' is in use by process \d+ on \S+", line)
             assert not waiting.done()
         waiting.result()
     filled(finish=True)
