@@ -137,7 +137,8 @@ def read(folder: str | Path, split: str) -> CodeSet:
     folder = Path(folder)
     if (folder / UNFINISHED).exists():
         raise InputError(
-            f"{str(folder)!r} is not finished. Run the same avq tokenize again; it resumes."
+            f"{str(folder)!r} is not finished. Run the same avq tokenize again; it resumes. After "
+            "workers, run it with --finish."
         )
     about = read_json(folder / CODES)
     if about is None:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,19 @@ from avq.apply.code_files import KIND, MOST_BYTES, CodeFile, write_codes
 from avq.apply.code_shards import CODES, FORMAT, SPLITS, Layout, read
 from avq.apply.npz import read_arrays
 from avq.apply.tokenizer import Codes, Tokenizer
+from avq.data import shard_work
 from avq.data.dataset import ImageSet, require_few
 from avq.data.pipeline import Batch, eval_batches
 from avq.data.settings import Data
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
+from avq.data.shard_work import Callback, ShardWork, joined
 from avq.data.sources.squares import RandomSquares
 from avq.data.split import OLDER, Splits, open_splits
 from avq.errors import InputError
 from avq.json_files import read_json
 from avq.models.vqvae import VQVAE
 from avq.pixels import to_float
+from avq.workers import Worker
 
 IMAGES_PER_SHARD = 4096  # a multiple of GROUP
 # Images that a device encodes at a time, as many as `Tokenizer` does unless told otherwise. Images
@@ -38,8 +41,6 @@ BATCHES_AHEAD = 2  # given to the devices before the codes of the first are wait
 SUFFIX = ".npz"
 SQUARES = 8192  # of training images that are augmented
 
-Callback = Callable[[int], object]
-
 
 def tokenize(
     tokenizer: Tokenizer,
@@ -48,6 +49,8 @@ def tokenize(
     *,
     mesh: Mesh | None = None,
     max_rejected: float | None = None,
+    worker: Worker | None = None,
+    finish: bool = False,
     on_total: Callback = lambda total: None,
     on_kept: Callback = lambda done: None,
     on_images: Callback = lambda done: None,
@@ -56,7 +59,8 @@ def tokenize(
 
     An image is encoded as evaluation sees it: its centre square, at the model's size. Of training
     images that training takes random squares of, 8,192 such squares are. The split is drawn as the
-    model's run did. See `avq.apply.code_shards.read` for the way back.
+    model's run did. See `avq.apply.code_shards.read` for the way back. Several workers and a last
+    call with `finish` end in the same bytes as one call.
 
     Args:
         tokenizer: the model.
@@ -65,13 +69,16 @@ def tokenize(
         mesh: devices that share a batch; None for all.
         max_rejected: share of unreadable images of a split above which to stop; None for that of
             the model's run.
+        worker: encodes its share of the shards alone, and returns their `rejected`; None all.
+        finish: whether workers have filled the target, and the rest is to be written.
         on_total: called with the number of images before the first is read.
         on_kept: called with the number of images of a shard that an earlier call has finished.
         on_images: called with the number of images encoded since the call before.
 
     Raises:
         InputError: for a path that cannot be opened or has too many unreadable images, a target
-            that holds something else or is being filled by another process, or a full disk.
+            that holds something else or is being filled by another process, shards that workers
+            have not written, or a full disk.
     """
     data = replace(tokenizer.trained.data, path=path)
     if max_rejected is not None:
@@ -84,12 +91,21 @@ def tokenize(
     layout = Layout(grids, tokenizer.codebook_sizes)
     about = _settings(tokenizer.digest, layout, data, splits)
     encoder = _Encoder(tokenizer, mesh or parallel.make_mesh())
-    callbacks = on_total, on_kept, on_images
-    if target.suffix != SUFFIX:
-        return _fill(target, about, splits, data, layout, encoder, *callbacks)
-    shards = target.with_name(f"{target.name}.shards")
-    if not target.exists():
-        description = _fill(shards, about, splits, data, layout, encoder, *callbacks)
+    is_file = target.suffix == SUFFIX
+    shards = target.with_name(f"{target.name}.shards") if is_file else target
+    if not (is_file and target.exists()):
+        rows = {split: np.arange(len(getattr(splits, split))) for split in SPLITS}
+        description = shard_work.fill(
+            ShardFolder(shards, CODES, about),
+            shards_of(rows, IMAGES_PER_SHARD),
+            _Codes(splits, data, about, layout, encoder, on_images),
+            worker=worker,
+            finish=finish,
+            on_total=on_total,
+            on_kept=on_kept,
+        )
+        if worker or not is_file:
+            return description
         _write_file(target, shards, description, tokenizer)
     description = _about_file(target, about)
     if read_json(shards / CODES) == description:
@@ -112,88 +128,70 @@ def _settings(digest: str, layout: Layout, data: Data, splits: Splits) -> JSON:
     }
 
 
-def _fill(
-    target: Path,
-    about: JSON,
-    splits: Splits,
-    data: Data,
-    layout: Layout,
-    encoder: "_Encoder",
-    on_total: Callback,
-    on_kept: Callback,
-    on_images: Callback,
-) -> JSON:
-    folder = ShardFolder(target, CODES, about)
-    if description := folder.finished():
-        return description
-    sets = {
-        split: ImageSet(getattr(splits, split), data.max_rejected, data.channels)
-        for split in SPLITS
-    }
-    notes = []
-    with folder.filling():
-        on_total(sum(map(len, sets.values())))
-        rows = {split: np.arange(len(images)) for split, images in sets.items()}
-        for shard in shards_of(rows, IMAGES_PER_SHARD):
-            images = sets[shard.split]
-            note = folder.note(shard, images.source)
-            if note is None:
-                note = _write(folder, shard, images, layout, encoder, on_images)
-                folder.keep(shard, note)
-            else:
-                on_kept(len(shard.rows))
-                images.rejected |= {each["name"]: each["reason"] for each in note["rejected"]}
-                require_few(images.rejected, len(images), data.max_rejected)
-            notes.append((shard, note))
-        description = about | {"unused": splits.unused} | _summary(notes)
-        folder.finish(description)
-    return description
+class _Codes(ShardWork):
+    """Shards of codes, and what `codes.json` says of them."""
 
+    def __init__(
+        self,
+        splits: Splits,
+        data: Data,
+        about: JSON,
+        layout: Layout,
+        encoder: "_Encoder",
+        on_images: Callback,
+    ) -> None:
+        self.sources = {split: getattr(splits, split) for split in SPLITS}
+        self._sets = {
+            split: ImageSet(source, data.max_rejected, data.channels)
+            for split, source in self.sources.items()
+        }
+        self._about = about | {"unused": splits.unused}
+        self._layout, self._encoder, self._on_images = layout, encoder, on_images
 
-def _write(
-    folder: ShardFolder,
-    shard: Shard,
-    images: ImageSet,
-    layout: Layout,
-    encoder: "_Encoder",
-    on_images: Callback,
-) -> JSON:
-    """Writes a shard and returns its note: number of its images, and those rejected."""
-    rows = range(int(shard.rows[0]), int(shard.rows[-1]) + 1)
-    batches = eval_batches(
-        images, image_size=encoder.image_size, batch_size=encoder.batch_size, rows=rows
-    )
-    rejected, written, row = [], 0, rows.start
-    with folder.writer(shard) as write:
-        for codes, mask in encoder.encoded(batches):
-            done = min(len(mask), rows.stop - row)
-            for place in range(done):
-                name = images.source.name(row + place)
-                if mask[place]:
-                    write(layout.record(name, tuple(grid[place] for grid in codes)))
-                    written += 1
-                else:
-                    rejected.append({"name": name, "reason": images.rejected[name]})
-            row += done
-            on_images(done)
-    return {"images": written, "rejected": rejected}
+    def write(self, folder: ShardFolder, shard: Shard) -> JSON:
+        """Writes a shard and returns its note: number of its images, and those rejected."""
+        images, encoder = self._sets[shard.split], self._encoder
+        rows = range(int(shard.rows[0]), int(shard.rows[-1]) + 1)
+        batches = eval_batches(
+            images, image_size=encoder.image_size, batch_size=encoder.batch_size, rows=rows
+        )
+        rejected, written, row = [], 0, rows.start
+        with folder.writer(shard) as write:
+            for codes, mask in encoder.encoded(batches):
+                done = min(len(mask), rows.stop - row)
+                for place in range(done):
+                    name = images.source.name(row + place)
+                    if mask[place]:
+                        write(self._layout.record(name, tuple(grid[place] for grid in codes)))
+                        written += 1
+                    else:
+                        rejected.append({"name": name, "reason": images.rejected[name]})
+                row += done
+                self._on_images(done)
+        return {"images": written, "rejected": rejected}
 
+    def check(self, shard: Shard, note: JSON) -> None:
+        """Counts unreadable images of a split, and refuses too many."""
+        images = self._sets[shard.split]
+        images.rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
+        require_few(images.rejected, len(images), images.max_rejected)
 
-def _summary(notes: list[tuple[Shard, JSON]]) -> JSON:
-    counts = {
-        split: sum(note["images"] for shard, note in notes if shard.split == split)
-        for split in SPLITS
-    }
-    if not any(counts.values()):
-        raise InputError("there is no readable image.")
-    return {
-        "counts": counts,
-        "shards": [
-            {"file": shard.file, "split": shard.split, "images": note["images"]}
-            for shard, note in notes
-        ],
-        "rejected": [entry for _, note in notes for entry in note["rejected"]],
-    }
+    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+        """Content of `codes.json`."""
+        counts = {
+            split: sum(note["images"] for shard, note in finished if shard.split == split)
+            for split in SPLITS
+        }
+        if not any(counts.values()):
+            raise InputError("there is no readable image.")
+        return self._about | {
+            "counts": counts,
+            "shards": [
+                {"file": shard.file, "split": shard.split, "images": note["images"]}
+                for shard, note in finished
+            ],
+            "rejected": joined((note for _, note in finished), "rejected"),
+        }
 
 
 class _Encoder:

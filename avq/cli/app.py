@@ -14,6 +14,7 @@ import typer
 from avq import __version__
 from avq.errors import InputError
 from avq.json_files import probe
+from avq.workers import Worker, worker_of
 
 app = typer.Typer(
     help="Discrete image autoencoders: describe, evaluate, compare, use, prepare data, measure.",
@@ -44,6 +45,18 @@ RunArgument = Annotated[
 ChannelsOption = Annotated[int, typer.Option(help="As --config.data.channels takes it: 1, 3 or 4.")]
 StepOption = Annotated[
     int | None, typer.Option(min=0, help="Checkpoint of this step. Default: the newest.")
+]
+
+WorkerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Do the share of worker I of N alone, numbered from 0, in any order and at any time. "
+        "auto: I and N of this task of a Slurm array. auto/N: I of one, or of a Kubernetes pod.",
+    ),
+]
+FinishOption = Annotated[
+    bool, typer.Option("--finish", help="End what all workers have filled, to the bytes of one.")
 ]
 
 
@@ -127,6 +140,15 @@ def require_channels(channels: int) -> None:
         raise InputError(f"--channels={channels} {problem}.")
 
 
+def worker_given(worker: str | None, finish: bool) -> Worker | None:
+    """The worker that --worker names; None without it. Refuses it beside --finish."""
+    if worker is None:
+        return None
+    if finish:
+        raise InputError("--finish is a call of its own, after all workers. Leave out --worker.")
+    return worker_of(worker)
+
+
 @contextmanager
 def progress(
     unit: str = "img",
@@ -153,10 +175,17 @@ def resumable() -> Iterator[None]:
 
 
 def print_left_out(about: Mapping[str, Any]) -> None:
-    """Names the images that a filled folder has no use for: `rejected` and `unused`."""
+    """Names the images that a filled folder, or a worker's share, has no use for: `rejected` and
+    `unused`.
+    """
     from avq.data.dataset import in_words
 
     for entry in about["rejected"]:
         print(f"left out {entry['name']}: {entry['reason']}", file=sys.stderr)
-    if about["unused"]:
-        print(f"not used: {in_words(about['unused'])}", file=sys.stderr)
+    if unused := about.get("unused"):
+        print(f"not used: {in_words(unused)}", file=sys.stderr)
+
+
+def print_share(target: Path, worker: Worker) -> None:
+    """Says that a worker has done its share."""
+    print(f"{target}: worker {worker} is done; after all are, run this with --finish instead")

@@ -1,19 +1,42 @@
 """`avq prepare`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from avq.cli.app import (
     ChannelsOption,
+    FinishOption,
+    WorkerOption,
     print_left_out,
+    print_share,
     progress,
     require_channels,
     resumable,
     verb,
+    worker_given,
 )
+
+Source = Annotated[
+    str, typer.Argument(metavar="SRC", help="Folder, .zip, .array_record or .parquet.")
+]
+Target = Annotated[Path, typer.Argument(metavar="DST", help="Folder to fill.")]
+SplitOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share that trains, where SRC has no train/ and test/.")
+]
+RandomSplitOption = Annotated[
+    bool, typer.Option("--random-split", help="As --config.data.random_split.")
+]
+WhiteOption = Annotated[int, typer.Option(min=0, help="As --config.data.white_level takes it.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
+]
+RejectedOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of unreadable images at which to stop.")
+]
 
 
 @verb(
@@ -21,37 +44,29 @@ from avq.cli.app import (
     examples=(
         "avq prepare faces.zip faces256 --size 256",
         "avq prepare photos/ photos64 --size 64 --split 0.9 --workers 4",
+        "avq prepare faces.zip faces256 --size 256 --worker 0/8",
+        "avq prepare faces.zip faces256 --size 256 --finish",
     ),
 )
 def prepare(
-    source: Annotated[
-        str, typer.Argument(metavar="SRC", help="Folder, .zip, .array_record or .parquet.")
-    ],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="Folder to fill.")],
+    source: Source,
+    target: Target,
     size: Annotated[int, typer.Option(min=1, help="Side of the squares, pixels.")] = 256,
-    split: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share that trains, where SRC has no train/ and test/."),
-    ] = 0.8,
+    split: SplitOption = 0.8,
     seed: Annotated[int, typer.Option(min=0, help="Of the random split.")] = 1967,
-    random_split: Annotated[
-        bool, typer.Option("--random-split", help="As --config.data.random_split.")
-    ] = False,
-    white_level: Annotated[
-        int, typer.Option(min=0, help="As --config.data.white_level takes it.")
-    ] = 0,
+    random_split: RandomSplitOption = False,
+    white_level: WhiteOption = 0,
     channels: ChannelsOption = 3,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
-    ] = None,
-    max_rejected: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of unreadable images at which to stop.")
-    ] = 0.01,
+    workers: WorkersOption = None,
+    max_rejected: RejectedOption = 0.01,
+    worker: WorkerOption = None,
+    finish: FinishOption = False,
 ) -> None:
     """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
     from avq.data.prepare import prepare
 
     require_channels(channels)
+    share = worker_given(worker, finish)
     with resumable(), progress() as (on_total, on_images):
         about = prepare(
             source,
@@ -64,14 +79,23 @@ def prepare(
             channels=channels,
             workers=workers or os.cpu_count() or 1,
             max_rejected=max_rejected,
+            worker=share,
+            finish=finish,
             on_total=on_total,
             on_images=on_images,
         )
     print_left_out(about)
+    if share:
+        print_share(target, share)
+    else:
+        _print_whole(target, about)
+
+
+def _print_whole(target: Path, about: Mapping[str, Any]) -> None:
     counts = about["counts"]
     print(
-        f"{target}: {counts['train']} training and {counts['test']} test images of {size} pixels, "
-        f"{len(about['rejected'])} left out, split: {about['split_rule']}, "
-        f"{about['near_duplicates']['pairs']} pairs nearly equal across the split\n"
-        f"train on them with --config.data.path={target}"
+        f"{target}: {counts['train']} training and {counts['test']} test images of "
+        f"{about['size']} pixels, {len(about['rejected'])} left out, split: "
+        f"{about['split_rule']}, {about['near_duplicates']['pairs']} pairs nearly equal across the "
+        f"split\ntrain on them with --config.data.path={target}"
     )

@@ -1,19 +1,24 @@
 """`avq tokenize`."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from avq.cli.app import (
+    FinishOption,
     RunArgument,
     StepOption,
+    WorkerOption,
     print_left_out,
+    print_share,
     progress,
     require_writable,
     resumable,
     verb,
+    worker_given,
 )
 
 
@@ -22,6 +27,8 @@ from avq.cli.app import (
     examples=(
         "avq tokenize runs/ah faces.zip codes",
         "avq tokenize runs/ah faces256/ faces.npz --step 1000",
+        "avq tokenize runs/ah faces.zip codes --worker 0/8",
+        "avq tokenize runs/ah faces.zip codes --finish",
     ),
 )
 def tokenize(
@@ -36,6 +43,8 @@ def tokenize(
             min=0, max=1, help="Share of unreadable images at which to stop. Default: the run's."
         ),
     ] = None,
+    worker: WorkerOption = None,
+    finish: FinishOption = False,
 ) -> None:
     """Encodes a data set, as centre squares of the model's size, into shards of codes.
 
@@ -46,6 +55,7 @@ def tokenize(
     from avq.apply.tokenize import tokenize as tokenize_set
     from avq.apply.tokenizer import load
 
+    share = worker_given(worker, finish)
     if out.suffix == SUFFIX:
         require_writable(out)
     cpu.keep_memory()
@@ -63,19 +73,28 @@ def tokenize(
             out,
             mesh=mesh,
             max_rejected=max_rejected,
+            worker=share,
+            finish=finish,
             on_total=on_total,
             on_kept=on_images,
             on_images=on_encoded,
         )
     print_left_out(about)
-    counts, grids = about["counts"], about["grids"]
-    levels = zip(grids, about["codebook_sizes"], strict=True)
+    if share:
+        print_share(out, share)
+    else:
+        _print_whole(out, about)
+    if len(ended) > 1:  # without the first batch, which waits for the compiler
+        seconds = ended[-1][0] - ended[0][0]
+        speed = sum(count for _, count in ended[1:]) / seconds
+        print(f"{speed:,.0f} img/s on {parallel.device_in_words(mesh)}")
+
+
+def _print_whole(out: Path, about: Mapping[str, Any]) -> None:
+    counts = about["counts"]
+    levels = zip(about["grids"], about["codebook_sizes"], strict=True)
     each = " and ".join(f"{height}x{width} of {size:,}" for (height, width), size in levels)
     print(
         f"{out}: codes of {counts['train']:,} training and {counts['test']:,} test images, {each} "
         f"codes each, {len(about['rejected'])} left out, split: {about['split_rule']}"
     )
-    if len(ended) > 1:  # without the first batch, which waits for the compiler
-        seconds = ended[-1][0] - ended[0][0]
-        speed = sum(count for _, count in ended[1:]) / seconds
-        print(f"{speed:,.0f} img/s on {parallel.device_in_words(mesh)}")

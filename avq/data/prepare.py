@@ -1,27 +1,31 @@
 """`avq prepare`: cuts any set of images into squares, in ArrayRecord shards."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avq.data import shard_work
 from avq.data.channels import MODES
 from avq.data.dataset import require_few
 from avq.data.duplicates import near_duplicates
 from avq.data.names import to_text
 from avq.data.records import Rejected, Result, record_reader
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
+from avq.data.shard_work import ShardWork, joined
 from avq.data.sources import Source, open_source
 from avq.data.sources.base import name_hashes
 from avq.data.sources.prepared import DESCRIPTION
 from avq.data.split import other_files, split_rows
 from avq.errors import InputError
+from avq.workers import Worker
 
 IMAGES_PER_SHARD = 1024
 BYTES_PER_SHARD = 1 << 28
 MAX_LISTED = 1000
+SPLITS = ("train", "test")
 
 
 def prepare(
@@ -36,10 +40,15 @@ def prepare(
     channels: int = 3,
     workers: int = 1,
     max_rejected: float = 0.01,
+    worker: Worker | None = None,
+    finish: bool = False,
     on_total: Callable[[int], object] = lambda total: None,
     on_images: Callable[[int], object] = lambda done: None,
 ) -> JSON:
     """Fills a folder, or resumes filling it, and returns its `dataset.json`.
+
+    Several workers, in any order and on any machines that share the folder, and a last call with
+    `finish` end in the same bytes as one call.
 
     Args:
         path: of the images, as `open_source` takes it.
@@ -52,12 +61,15 @@ def prepare(
         channels: of the squares, see `avq.data.channels`.
         workers: processes that decode and resize.
         max_rejected: share of unreadable images above which to stop.
+        worker: fills its share of the shards alone, and returns their `rejected`; None fills all.
+        finish: whether workers have filled it, and `dataset.json` is to be written.
         on_total: called with the number of images before the first is read.
         on_images: called with the number of images finished since the call before.
 
     Raises:
         InputError: for a source that cannot be opened or has too many unreadable images, a folder
-            that holds something else or is being filled by another process, or a full disk.
+            that holds something else or is being filled by another process, shards that workers
+            have not written, or a full disk.
     """
     source = open_source(path, white_level, channels)
     parts = split_rows(source, split, seed, random=random_split)
@@ -73,62 +85,70 @@ def prepare(
         "source": fingerprint(source),
     }
     folder = ShardFolder(target, DESCRIPTION, settings, older={"mode": MODES[3]})
-    if description := folder.finished():
-        return description
     per_shard = max(1, min(IMAGES_PER_SHARD, BYTES_PER_SHARD // (channels * size * size)))
-    with folder.filling():
-        on_total(len(source))
-        rejected: dict[str, str] = {}
-        finished = []
-        with record_reader(source, size, workers) as read:
-            for shard in shards_of(parts.rows, per_shard):
-                note = folder.note(shard, source)
-                if note is None:
-                    note = _write(folder, shard, read(shard.rows.tolist()), channels, on_images)
-                    folder.keep(shard, note)
-                else:
-                    on_images(len(shard.rows))
-                rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
-                require_few(rejected, len(source), max_rejected)
-                finished.append((shard, note))
-        unused = parts.unused | other_files(source)
-        description = settings | {"unused": unused} | _summary(source, size, finished)
-        folder.finish(description)
-    return description
+    shards = shards_of(parts.rows, per_shard)
+    about = settings | {"unused": parts.unused | other_files(source)}
+    with record_reader(source, size, workers) as read:
+        work = _Squares(source, read, about, max_rejected, on_images)
+        return shard_work.fill(
+            folder,
+            shards,
+            work,
+            worker=worker,
+            finish=finish,
+            on_total=on_total,
+            on_kept=on_images,
+        )
 
 
-def _write(
-    folder: ShardFolder,
-    shard: Shard,
-    results: Iterable[Result],
-    channels: int,
-    on_images: Callable[[int], object],
-) -> JSON:
-    """Writes a shard and returns its note: names, hashes and sums of its images, and those
-    rejected.
-    """
-    names, hashes, rejected = [], [], []
-    sums = np.zeros((2, channels), np.int64)
-    with folder.writer(shard) as write:
-        for result in results:
-            on_images(1)
-            if isinstance(result, Rejected):
-                rejected.append(asdict(result))
-                continue
-            write(result.content)
-            names.append(result.name)
-            hashes.append(result.bits)
-            sums += result.sums
-    return {"names": names, "hashes": hashes, "rejected": rejected, "sums": sums.tolist()}
+class _Squares(ShardWork):
+    """Shards of squares, and what `dataset.json` says of them."""
+
+    def __init__(
+        self,
+        source: Source,
+        read: Callable[[Iterable[int]], Iterable[Result]],
+        about: JSON,
+        max_rejected: float,
+        on_images: Callable[[int], object],
+    ) -> None:
+        self.sources = dict.fromkeys(SPLITS, source)
+        self._source, self._read, self._about = source, read, about
+        self._max_rejected, self._on_images = max_rejected, on_images
+        self._rejected: dict[str, str] = {}
+
+    def write(self, folder: ShardFolder, shard: Shard) -> JSON:
+        """Writes a shard and returns its note: names, hashes and sums of its images, and those
+        rejected.
+        """
+        names, hashes, rejected = [], [], []
+        sums = np.zeros((2, len(self._about["mode"])), np.int64)  # a letter is a channel
+        with folder.writer(shard) as write:
+            for result in self._read(shard.rows.tolist()):
+                self._on_images(1)
+                if isinstance(result, Rejected):
+                    rejected.append(asdict(result))
+                    continue
+                write(result.content)
+                names.append(result.name)
+                hashes.append(result.bits)
+                sums += result.sums
+        return {"names": names, "hashes": hashes, "rejected": rejected, "sums": sums.tolist()}
+
+    def check(self, shard: Shard, note: JSON) -> None:
+        """Counts unreadable images, and refuses too many."""
+        self._rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
+        require_few(self._rejected, len(self._source), self._max_rejected)
+
+    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+        """Content of `dataset.json`."""
+        return self._about | _summary(self._source, self._about["size"], finished)
 
 
-def _summary(source: Source, size: int, finished: list[tuple[Shard, JSON]]) -> JSON:
-    notes = {
-        split: [note for shard, note in finished if shard.split == split]
-        for split in ("train", "test")
-    }
-    names = {split: _joined(notes[split], "names") for split in notes}
-    hashes = {split: np.array(_joined(notes[split], "hashes"), np.uint64) for split in notes}
+def _summary(source: Source, size: int, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+    notes = {split: [note for shard, note in finished if shard.split == split] for split in SPLITS}
+    names = {split: joined(notes[split], "names") for split in notes}
+    hashes = {split: np.array(joined(notes[split], "hashes"), np.uint64) for split in notes}
     known = dict(zip(map(source.name, range(len(source))), name_hashes(source), strict=True))
     pairs = near_duplicates(hashes["train"], hashes["test"])
     return {
@@ -139,7 +159,7 @@ def _summary(source: Source, size: int, finished: list[tuple[Shard, JSON]]) -> J
             split: to_text(np.array([known[name] for name in of_split], np.uint64))
             for split, of_split in names.items()
         },
-        "rejected": _joined([note for _, note in finished], "rejected"),
+        "rejected": joined((note for _, note in finished), "rejected"),
         "near_duplicates": {
             "pairs": len(pairs),
             "first": [
@@ -148,10 +168,6 @@ def _summary(source: Source, size: int, finished: list[tuple[Shard, JSON]]) -> J
             ],
         },
     }
-
-
-def _joined(notes: list[JSON], key: str) -> list[Any]:
-    return [value for note in notes for value in note[key]]
 
 
 def _statistics(notes: list[JSON], size: int) -> JSON:

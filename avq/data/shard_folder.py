@@ -3,14 +3,16 @@
 Shard k of a split holds `per_shard` rows from row k times `per_shard` on, so its content depends on
 the source and the settings alone. A shard gets its name once it is complete; what was counted in it
 is kept in a note under `unfinished/` until all shards are complete. So the same command resumes
-after any interruption and ends in the same bytes.
+after any interruption and ends in the same bytes, and so do several workers, each with its shards.
 """
 
 import hashlib
+import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,11 +26,15 @@ from avq import lock
 from avq.data.images import UnreadableImage
 from avq.data.sources import Source
 from avq.data.sources.prepared import UNFINISHED
+from avq.data.sources.shards import count_records
 from avq.errors import InputError
 from avq.json_files import read_json, write_json
-from avq.lock import locked
+from avq.lock import InUse, locked
+from avq.workers import Worker
 
-SETTINGS = "settings.json"
+log = logging.getLogger("avq")
+
+SETTINGS, BEGIN = "settings.json", "begin"
 WRITER = "group_size:1,uncompressed"  # every record can be read alone
 JSON: TypeAlias = dict[str, Any]
 
@@ -71,7 +77,7 @@ class ShardFolder:
     """A folder to fill, or to resume filling.
 
     Args:
-        target: the folder; created by `filling`.
+        target: the folder; created by `held`.
         description: name of the file that describes it, written last.
         settings: what decides its content, as JSON; the description holds them, too.
         older: values in effect in folders that are older than the setting, by name.
@@ -86,6 +92,7 @@ class ShardFolder:
     ) -> None:
         self._target, self._settings, self._older = target, settings, older
         self._notes, self._description = target / UNFINISHED, target / description
+        self._part = self._notes / "shard"
 
     def finished(self) -> JSON | None:
         """Description of a folder that an earlier call has filled; None where work is left.
@@ -93,10 +100,11 @@ class ShardFolder:
         Raises:
             InputError: for a folder that holds something else, or was begun with other settings.
         """
+        is_empty = _is_empty(self._target)  # first: another worker may begin while this one looks
         unfinished = read_json(self._notes / SETTINGS)
         description: JSON | None = read_json(self._description) if unfinished is None else None
         before = unfinished or description
-        if before is None and self._target.exists() and not _is_empty(self._target):
+        if before is None and not is_empty:
             raise InputError(f"{str(self._target)!r} is not an empty folder. Give another.")
         if before is not None:
             settings = self._settings
@@ -107,26 +115,52 @@ class ShardFolder:
                     f"{str(self._target)!r} was begun with another {' and '.join(changed)}. "
                     "Give the same, or another folder."
                 )
-        if description:  # of notes left by a process killed while it removed them
-            shutil.rmtree(self._notes, ignore_errors=True)
+        if description:
+            self.tidy()
         return description
 
     @contextmanager
-    def filling(self) -> Iterator[None]:
-        """Holds the folder for this process.
+    def held(self, worker: Worker | None = None) -> Iterator[None]:
+        """Holds the folder for this process alone; for a worker, beside those of other numbers. A
+        worker waits for a process that holds it alone, and for another of its own number.
 
         Raises:
             InputError: when another process holds it, or it cannot be written to.
         """
-        with locked(self._notes):
-            with self._writable():
-                write_json(self._notes / SETTINGS, self._settings)
+        if worker is None:
+            with locked(self._notes):
+                yield
+            return
+        own = self._notes / f"worker-{worker.index}-of-{worker.count}"
+        with _waited_for(self._notes, shared=True), _waited_for(own):
+            for left in own.glob("part*"):  # by one that was killed
+                left.unlink()
+            # A name of its own, lest two write one file should the disk's locks hold on one machine
+            # alone.
+            self._part = own / f"part-{socket.gethostname()}-{os.getpid()}"
             yield
 
+    def begin(self) -> JSON | None:
+        """Records the settings, unless another process has, in a folder that is held.
+
+        Returns:
+            As `finished`: another process may have finished it while this one waited.
+        """
+        with locked(self._notes / BEGIN, wait=True):
+            description = self.finished()
+            if not description and not (self._notes / SETTINGS).exists():
+                with self._writable():
+                    write_json(self._notes / SETTINGS, self._settings)
+        return description
+
     def note(self, shard: Shard, source: Source) -> JSON | None:
-        """Note of a finished shard; None when one of its unreadable files can be read now."""
+        """Note of a finished shard; None when its file is gone, or one of its unreadable images can
+        be read now.
+        """
         note: JSON | None = read_json(self._note_path(shard))
-        if note is None or not note["rejected"]:
+        if note is None or not (self._target / shard.file).is_file():
+            return None
+        if not note["rejected"]:
             return note
         unreadable = {entry["name"] for entry in note["rejected"]}
         for row in shard.rows:
@@ -141,9 +175,8 @@ class ShardFolder:
     @contextmanager
     def writer(self, shard: Shard) -> Iterator[Callable[[bytes], object]]:
         """A function that writes a record. The shard gets its name at the end."""
-        part = self._notes / "shard"
         with self._writable():
-            writer = ArrayRecordWriter(str(part), WRITER)
+            writer = ArrayRecordWriter(str(self._part), WRITER)
 
         def write(record: bytes) -> None:
             with self._writable():
@@ -155,20 +188,36 @@ class ShardFolder:
             with self._writable():
                 writer.close()
         with self._writable():
-            os.replace(part, self._target / shard.file)
+            os.replace(self._part, self._target / shard.file)
 
     def keep(self, shard: Shard, note: JSON) -> None:
         """Keeps the note of a finished shard: `rejected`, names and reasons of unreadable images,
         and whatever else the description is made of.
         """
         with self._writable():
-            write_json(self._note_path(shard), note)
+            write_json(self._part, note)
+            os.replace(self._part, self._note_path(shard))
 
-    def finish(self, description: JSON) -> None:
-        """Writes the description, and removes the notes."""
+    def finish(self, description: JSON) -> JSON:
+        """Writes the description, and returns it.
+
+        Raises:
+            InputError: when a file is damaged or has not as many images as its entry among `shards`
+                says, or the disk is full.
+        """
+        for shard in description["shards"]:
+            _require_images(self._target / shard["file"], shard["images"])
         with self._writable():
             write_json(self._description, description)
-            shutil.rmtree(self._notes)
+            (self._notes / SETTINGS).unlink()
+        return description
+
+    def tidy(self) -> None:
+        """Removes what is left of the notes of a finished folder. Call when it is no longer held:
+        some network disks keep files that are open.
+        """
+        if self._description.exists() and not (self._notes / SETTINGS).exists():
+            shutil.rmtree(self._notes, ignore_errors=True)
 
     def _note_path(self, shard: Shard) -> Path:
         return self._notes / f"{shard.file}.json"
@@ -186,8 +235,34 @@ class ShardFolder:
 
 
 def _is_empty(target: Path) -> bool:
-    """Whether a folder holds nothing but, perhaps, a folder for notes without any."""
-    return target.is_dir() and all(
-        path.name == UNFINISHED and {note.name for note in path.iterdir()} <= {lock.NAME}
-        for path in target.iterdir()
-    )
+    """Whether there is nothing at a path but, perhaps, a folder where nothing was begun."""
+    if not target.exists():
+        return True
+    if not target.is_dir() or any(path.name != UNFINISHED for path in target.iterdir()):
+        return False
+    notes = target / UNFINISHED
+    return not notes.exists() or not any(notes.iterdir()) or (notes / lock.NAME).exists()
+
+
+@contextmanager
+def _waited_for(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Holds a folder, once those that hold it have ended; says that it waits."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, shared=shared))
+        except InUse as error:
+            log.warning("waiting: %s", str(error).partition(". ")[0])
+            stack.enter_context(locked(folder, wait=True, shared=shared))
+        yield
+
+
+def _require_images(file: Path, images: int) -> None:
+    try:
+        count = count_records(file)
+    except InputError as error:
+        raise InputError(f"{error} Remove it, and run the command that wrote it again.") from error
+    if count != images:
+        raise InputError(
+            f"{str(file)!r} has {count} images, where {images} were written. Remove it, and run "
+            "the command that wrote it again."
+        )

@@ -89,6 +89,42 @@ def test_missing_images_are_refused_in_one_line(invoke, one_line, tmp_path, monk
     assert not any(tmp_path.iterdir())
 
 
+def test_workers_say_what_is_left_to_do_and_the_finish_prints_the_whole(
+    prepared, invoke, one_line, image_folder, tmp_path
+):
+    whole, target = prepared
+    arguments = ("prepare", image_folder, tmp_path / "shared", "--size", 16, "--workers", 1)
+    missing = invoke(*arguments, "--finish")
+    assert "2 of 2 shards are missing: train-00000" in one_line(missing.stderr)
+    for worker in ("1/2", "0/2", "1/2"):
+        result = invoke(*arguments, "--worker", worker)
+        assert result.exit_code == 0, result.output
+        assert f"worker {worker} is done; after all are, run this with --finish" in result.stdout
+    ended = invoke(*arguments, "--finish")
+    assert ended.stdout.replace("shared", "set") == whole.stdout
+    for name in ("dataset.json", "train-00000-of-00001.array_record"):
+        assert (tmp_path / "shared" / name).read_bytes() == (target / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--worker", "3/3"), "worker 3 is none of 3"),
+        (("--worker", "three"), "is not I/N"),
+        (("--worker", "0/3", "--finish"), "Leave out --worker"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["prepare", "tokenize"])
+def test_worker_that_there_is_not_is_refused_before_anything_is_read(
+    invoke, one_line, tmp_path, verb, flags, message
+):
+    places = ("nowhere", tmp_path / "set") if verb == "prepare" else ("run", "in", tmp_path / "out")
+    result = invoke(verb, *places, *flags)
+    assert result.exit_code == 2
+    assert message in one_line(result.stderr)
+    assert not any(tmp_path.iterdir())
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

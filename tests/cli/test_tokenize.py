@@ -49,6 +49,12 @@ def test_run_and_what_was_exported_of_it_give_the_same_codes(
     again = invoke("tokenize", released[0], image_folder, tmp_path / "b")
     assert again.stdout == result.stdout.splitlines(keepends=True)[0]
     assert read(tmp_path / "a", "test").about["model"] == tokenizer.digest
+    shared = ("tokenize", released[0], image_folder, tmp_path / "c")
+    result = invoke(*shared, "--worker", "0/1")
+    assert "worker 0/1 is done; after all are, run this with --finish" in result.stdout
+    result = invoke(*shared, "--finish")
+    assert result.stdout.replace(str(tmp_path / "c"), str(tmp_path / "b")) == again.stdout
+    assert outputs[0] == {path.name: path.read_bytes() for path in (tmp_path / "c").iterdir()}
 
 
 def test_what_was_left_out_is_printed(invoke, released, image_folder, tmp_path):

@@ -28,7 +28,10 @@ def prepared(path: str) -> Mapping[str, Any] | None:
         return None
     folder = Path(path)
     if (folder / UNFINISHED).exists():
-        raise InputError(f"{path!r} is not finished. Run the same command again; it resumes.")
+        raise InputError(
+            f"{path!r} is not finished. Run the same command again; it resumes. After workers, run "
+            "it with --finish."
+        )
     if not (folder / DESCRIPTION).is_file():
         return None
     try:

@@ -75,7 +75,7 @@ class ArrayRecords(Shards):
     def __init__(
         self, path: str, files: Sequence[str], white_level: int = 0, channels: int = 3
     ) -> None:
-        counted = [(file, _records(Path(path, file))) for file in files]
+        counted = [(file, count_records(Path(path, file))) for file in files]
         super().__init__(path, counted, white_level, channels)
         # An empty file hides the records of those after it from ArrayRecordDataSource.
         filled = [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
@@ -171,7 +171,12 @@ def _files(path: str, suffix: str) -> tuple[str, list[str]]:
     return folder, [name] if name.endswith(suffix) and os.path.exists(path) else []
 
 
-def _records(path: Path) -> int:
+def count_records(path: Path) -> int:
+    """Number of records of an ArrayRecord file.
+
+    Raises:
+        InputError: for a damaged file.
+    """
     try:
         reader = ArrayRecordReader(str(path))
         count = int(reader.num_records())

@@ -1,0 +1,122 @@
+"""Filling a folder of shards: by one call, or by independent workers and a call that finishes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from avq.data.shard_folder import JSON, Shard, ShardFolder
+from avq.data.sources import Source
+from avq.errors import InputError
+from avq.workers import Worker
+
+Callback = Callable[[int], object]
+MAX_NAMED = 3  # missing shards
+
+
+class ShardWork(ABC):
+    """How the shards of a folder are written and described.
+
+    Attributes:
+        sources: images of each split, which the rows of its shards are of.
+    """
+
+    sources: Mapping[str, Source]
+
+    @abstractmethod
+    def write(self, folder: ShardFolder, shard: Shard) -> JSON:
+        """Writes a shard, and returns its note."""
+
+    @abstractmethod
+    def check(self, shard: Shard, note: JSON) -> None:
+        """Counts the unreadable images of a finished shard.
+
+        Raises:
+            InputError: when there are too many.
+        """
+
+    @abstractmethod
+    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+        """Makes the description of the folder from all shards and their notes, in order."""
+
+
+def fill(
+    folder: ShardFolder,
+    shards: Sequence[Shard],
+    work: ShardWork,
+    *,
+    worker: Worker | None,
+    finish: bool,
+    on_total: Callback,
+    on_kept: Callback,
+) -> JSON:
+    """Fills a folder, or resumes filling it.
+
+    Args:
+        folder: to fill.
+        shards: all of them.
+        work: what to write.
+        worker: writes its share of the shards alone; None writes all, and the description.
+        finish: whether workers have written all shards, and only the description is to be written.
+        on_total: called with the number of images before the first is read.
+        on_kept: called with the number of images of a shard that an earlier call has finished.
+
+    Returns:
+        The description; of a worker `rejected` of its shards alone, unless the folder is finished.
+
+    Raises:
+        InputError: when too many images are unreadable, the folder is in use or another's, or
+            `finish` misses shards, which are named.
+    """
+    if description := folder.finished():
+        return description
+    own = worker.share(shards) if worker else shards
+    finished = _finished(folder, own, work) if finish else []
+    with folder.held(worker):
+        if (description := folder.begin()) is None:
+            if not finish:
+                on_total(sum(len(shard.rows) for shard in own))
+                finished = [(shard, _filled(folder, shard, work, on_kept)) for shard in own]
+            if worker:
+                description = {"rejected": joined((note for _, note in finished), "rejected")}
+            else:
+                description = folder.finish(work.describe(finished))
+    folder.tidy()
+    return description
+
+
+def joined(notes: Iterable[JSON], key: str) -> list[Any]:
+    """All entries of the lists that notes have by a key."""
+    return [entry for note in notes for entry in note[key]]
+
+
+def _filled(folder: ShardFolder, shard: Shard, work: ShardWork, on_kept: Callback) -> JSON:
+    """Note of a shard, which is written unless an earlier call has."""
+    note = folder.note(shard, work.sources[shard.split])
+    if note is None:
+        note = work.write(folder, shard)
+        folder.keep(shard, note)
+    else:
+        on_kept(len(shard.rows))
+    work.check(shard, note)
+    return note
+
+
+def _finished(
+    folder: ShardFolder, shards: Sequence[Shard], work: ShardWork
+) -> list[tuple[Shard, JSON]]:
+    """All shards and their notes.
+
+    Raises:
+        InputError: when some are missing, or too many images are unreadable.
+    """
+    notes = [folder.note(shard, work.sources[shard.split]) for shard in shards]
+    finished = [(s, note) for s, note in zip(shards, notes, strict=True) if note is not None]
+    if missing := [s.file for s, note in zip(shards, notes, strict=True) if note is None]:
+        listed = ", ".join(missing[:MAX_NAMED]) + (", ..." if missing[MAX_NAMED:] else "")
+        raise InputError(
+            f"{len(missing)} of {len(shards)} shards are missing: {listed}. Run all workers again; "
+            "those that have theirs end at once."
+        )
+    for shard, note in finished:
+        work.check(shard, note)
+    return finished
