@@ -58,6 +58,14 @@ WorkerOption = Annotated[
 FinishOption = Annotated[
     bool, typer.Option("--finish", help="End what all workers have filled, to the bytes of one.")
 ]
+RayOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Do all of it by so many workers as tasks of Ray, on the cluster at RAY_ADDRESS or, "
+        "without one, on this machine.",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -140,13 +148,13 @@ def require_channels(channels: int) -> None:
         raise InputError(f"--channels={channels} {problem}.")
 
 
-def worker_given(worker: str | None, finish: bool) -> Worker | None:
-    """The worker that --worker names; None without it. Refuses it beside --finish."""
-    if worker is None:
-        return None
-    if finish:
-        raise InputError("--finish is a call of its own, after all workers. Leave out --worker.")
-    return worker_of(worker)
+def worker_given(worker: str | None, finish: bool, ray: int | None) -> Worker | None:
+    """The worker that --worker names; None without it. Refuses two ways to share work."""
+    ways = {"--worker": worker is not None, "--finish": finish, "--ray": ray is not None}
+    if sum(ways.values()) > 1:
+        given = " and ".join(flag for flag, is_given in ways.items() if is_given)
+        raise InputError(f"{given} are for calls of their own. Give one of them.")
+    return None if worker is None else worker_of(worker)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`avq prepare`."""
 
-import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 from avq.cli.app import (
     ChannelsOption,
     FinishOption,
+    RayOption,
     WorkerOption,
     print_left_out,
     print_share,
@@ -19,6 +20,7 @@ from avq.cli.app import (
     verb,
     worker_given,
 )
+from avq.workers import usable_cores
 
 Source = Annotated[
     str, typer.Argument(metavar="SRC", help="Folder, .zip, .array_record or .parquet.")
@@ -32,7 +34,7 @@ RandomSplitOption = Annotated[
 ]
 WhiteOption = Annotated[int, typer.Option(min=0, help="As --config.data.white_level takes it.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes. Default: one for each core.")
+    int | None, typer.Option(min=1, help="Processes. Default: one for each core it may use.")
 ]
 RejectedOption = Annotated[
     float, typer.Option(min=0, max=1, help="Share of unreadable images at which to stop.")
@@ -61,29 +63,34 @@ def prepare(
     max_rejected: RejectedOption = 0.01,
     worker: WorkerOption = None,
     finish: FinishOption = False,
+    ray: RayOption = None,
 ) -> None:
     """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
     from avq.data.prepare import prepare
+    from avq.ray_tasks import run_workers
 
     require_channels(channels)
-    share = worker_given(worker, finish)
-    with resumable(), progress() as (on_total, on_images):
-        about = prepare(
-            source,
-            target,
-            size=size,
-            split=split,
-            seed=seed,
-            random_split=random_split,
-            white_level=white_level,
-            channels=channels,
-            workers=workers or os.cpu_count() or 1,
-            max_rejected=max_rejected,
-            worker=share,
-            finish=finish,
-            on_total=on_total,
-            on_images=on_images,
-        )
+    share = worker_given(worker, finish, ray)
+    processes = workers or (1 if ray else usable_cores())
+    call = partial(
+        prepare,
+        source,
+        target,
+        size=size,
+        split=split,
+        seed=seed,
+        random_split=random_split,
+        white_level=white_level,
+        channels=channels,
+        workers=processes,
+        max_rejected=max_rejected,
+    )
+    with resumable(), progress("worker" if ray else "img") as (on_total, on_done):
+        if ray:
+            on_total(ray)
+            about = run_workers(call, ray, cores=processes, on_done=on_done)
+        else:
+            about = call(worker=share, finish=finish, on_total=on_total, on_images=on_done)
     print_left_out(about)
     if share:
         print_share(target, share)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from avq.cli.app import (
     FinishOption,
+    RayOption,
     RunArgument,
     StepOption,
     WorkerOption,
@@ -45,40 +47,38 @@ def tokenize(
     ] = None,
     worker: WorkerOption = None,
     finish: FinishOption = False,
+    ray: RayOption = None,
 ) -> None:
     """Encodes a data set, as centre squares of the model's size, into shards of codes.
 
     The same command continues after an interruption, and ends with the same bytes.
     """
-    from avq import cpu, parallel
+    from avq import parallel
     from avq.apply.tokenize import SUFFIX
-    from avq.apply.tokenize import tokenize as tokenize_set
-    from avq.apply.tokenizer import load
+    from avq.ray_tasks import run_workers
 
-    share = worker_given(worker, finish)
+    share = worker_given(worker, finish, ray)
     if out.suffix == SUFFIX:
         require_writable(out)
-    cpu.keep_memory()
-    tokenizer, mesh = load(run, step), parallel.make_mesh()
+    call = partial(tokenize_by, run, step, data, out, max_rejected=max_rejected)
     ended: list[tuple[float, int]] = []  # each batch
-    with resumable(), progress() as (on_total, on_images):
+    with resumable(), progress("worker" if ray else "img") as (on_total, on_done):
 
         def on_encoded(count: int) -> None:
-            on_images(count)
+            on_done(count)
             ended.append((time.perf_counter(), count))
 
-        about = tokenize_set(
-            tokenizer,
-            data,
-            out,
-            mesh=mesh,
-            max_rejected=max_rejected,
-            worker=share,
-            finish=finish,
-            on_total=on_total,
-            on_kept=on_images,
-            on_images=on_encoded,
-        )
+        if ray:
+            on_total(ray)
+            about = run_workers(call, ray, gpu=True, on_done=on_done)
+        else:
+            about = call(
+                worker=share,
+                finish=finish,
+                on_total=on_total,
+                on_kept=on_done,
+                on_images=on_encoded,
+            )
     print_left_out(about)
     if share:
         print_share(out, share)
@@ -87,7 +87,19 @@ def tokenize(
     if len(ended) > 1:  # without the first batch, which waits for the compiler
         seconds = ended[-1][0] - ended[0][0]
         speed = sum(count for _, count in ended[1:]) / seconds
-        print(f"{speed:,.0f} img/s on {parallel.device_in_words(mesh)}")
+        print(f"{speed:,.0f} img/s on {parallel.device_in_words(parallel.make_mesh())}")
+
+
+def tokenize_by(run: Path, step: int | None, data: str, out: Path, **options: Any) -> Any:
+    """Loads a model, and tokenizes by it on all devices; `options` as `avq.apply.tokenize` takes
+    them.
+    """
+    from avq import cpu
+    from avq.apply.tokenize import tokenize
+    from avq.apply.tokenizer import load
+
+    cpu.keep_memory()
+    return tokenize(load(run, step), data, out, **options)
 
 
 def _print_whole(out: Path, about: Mapping[str, Any]) -> None:

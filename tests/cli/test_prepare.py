@@ -111,7 +111,8 @@ def test_workers_say_what_is_left_to_do_and_the_finish_prints_the_whole(
     [
         (("--worker", "3/3"), "worker 3 is none of 3"),
         (("--worker", "three"), "is not I/N"),
-        (("--worker", "0/3", "--finish"), "Leave out --worker"),
+        (("--worker", "0/3", "--finish"), "--worker and --finish are for calls of their own"),
+        (("--finish", "--ray", 3), "--finish and --ray are for calls of their own"),
     ],
 )
 @pytest.mark.parametrize("verb", ["prepare", "tokenize"])
