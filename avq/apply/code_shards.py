@@ -150,7 +150,7 @@ def read(folder: str | Path, split: str) -> CodeSet:
     if missing := [file for file in counts if not (folder / file).is_file()]:
         raise InputError(f"{str(folder)!r}: {missing[0]} is missing. {AGAIN}")
     records = ArrayRecords(str(folder), list(counts))
-    for file, count in records.files:
+    for file, count in zip(records.files, records.counts.tolist(), strict=True):
         if count != counts[file]:
             raise InputError(
                 f"{str(folder)!r}: {file} has {count} images, and {CODES} says {counts[file]}. "

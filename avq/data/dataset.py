@@ -26,6 +26,7 @@ log = logging.getLogger("avq")
 
 SAMPLE = 2048  # evenly spaced images that pixel statistics are measured on
 LOOKED_AT, DARK = 64, 1 / 8
+MOST_NAMES = 10_000_000  # images whose names a run keeps hashes of, 10.7 bytes each
 
 
 class ImageSet:
@@ -118,7 +119,8 @@ class Summary:
         rejected: name and reason of the unreadable images met while measuring the statistics.
         split_rule: how the images were split, in words.
         unused: number of images and other files in neither split, by kind.
-        name_hashes: hashes of the images' names by split, see `avq.data.names`.
+        name_hashes: hashes of the images' names by split, see `avq.data.names`; empty where there
+            are more than `MOST_NAMES`.
     """
 
     counts: dict[str, int]
@@ -210,15 +212,22 @@ def open_dataset(data: Data, known: Mapping[str, Any] | None = None) -> Dataset:
         "counts": {"train": len(train), "test": len(test)},
         "split_rule": splits.rule,
         "unused": splits.unused,
-        "name_hashes": {
-            split: to_text(name_hashes(images.source))
-            for split, images in (("train", train), ("test", test))
-        },
+        "name_hashes": _hashes_by_split(train, test),
     }
     if before is not None:
         _require_same_images(before, about["counts"], about["name_hashes"])
         return Dataset(train, test, replace(before, **about))
     return Dataset(train, test, _measured(data, train, test, about))
+
+
+def _hashes_by_split(train: ImageSet, test: ImageSet) -> dict[str, str]:
+    """Hashes of the names of the images of each split; none of a set whose names are too many."""
+    if len(train) + len(test) > MOST_NAMES:
+        return {}
+    return {
+        "train": to_text(name_hashes(train.source)),
+        "test": to_text(name_hashes(test.source)),
+    }
 
 
 def _measured(data: Data, train: ImageSet, test: ImageSet, about: Mapping[str, Any]) -> Summary:
@@ -326,11 +335,11 @@ def _require_same_images(
     before: Summary, counts: Mapping[str, int], hashes: Mapping[str, str]
 ) -> None:
     """Refuses images that are not those of the run; of an older run only their number is known."""
-    if before.name_hashes == hashes or (not before.name_hashes and before.counts == counts):
+    if before.counts == counts and (not before.name_hashes or before.name_hashes == hashes):
         return
     changes = [f"there were {before.counts} and there are {dict(counts)}"]
     for split, text in before.name_hashes.items():
-        then, now = from_text(text), from_text(hashes[split])
+        then, now = from_text(text), from_text(hashes.get(split, ""))
         added, removed = len(np.setdiff1d(now, then)), len(np.setdiff1d(then, now))
         changes.append(f"{split}: {added} added, {removed} removed")
     raise InputError(

@@ -118,8 +118,8 @@ class _Squares(ShardWork):
         self._rejected: dict[str, str] = {}
 
     def write(self, folder: ShardFolder, shard: Shard) -> JSON:
-        """Writes a shard and returns its note: names, hashes and sums of its images, and those
-        rejected.
+        """Writes a shard and returns its note: number, names, hashes and sums of its images, and
+        those rejected.
         """
         names, hashes, rejected = [], [], []
         sums = np.zeros((2, len(self._about["mode"])), np.int64)  # a letter is a channel
@@ -133,7 +133,13 @@ class _Squares(ShardWork):
                 names.append(result.name)
                 hashes.append(result.bits)
                 sums += result.sums
-        return {"names": names, "hashes": hashes, "rejected": rejected, "sums": sums.tolist()}
+        return {
+            "images": len(names),
+            "names": names,
+            "hashes": hashes,
+            "rejected": rejected,
+            "sums": sums.tolist(),
+        }
 
     def check(self, shard: Shard, note: JSON) -> None:
         """Counts unreadable images, and refuses too many."""
@@ -154,7 +160,7 @@ def _summary(source: Source, size: int, finished: Sequence[tuple[Shard, JSON]]) 
     return {
         "counts": {split: len(images) for split, images in names.items()},
         **_statistics(notes["train"], size),
-        "shards": [{"file": shard.file, "images": len(note["names"])} for shard, note in finished],
+        "shards": {split: [note["images"] for note in notes[split]] for split in SPLITS},
         "name_hashes": {
             split: to_text(np.array([known[name] for name in of_split], np.uint64))
             for split, of_split in names.items()

@@ -25,7 +25,7 @@ from jaxtyping import Int
 from avq import lock
 from avq.data.images import UnreadableImage
 from avq.data.sources import Source
-from avq.data.sources.prepared import UNFINISHED
+from avq.data.sources.prepared import UNFINISHED, shard_file
 from avq.data.sources.shards import count_records
 from avq.errors import InputError
 from avq.json_files import read_json, write_json
@@ -54,14 +54,16 @@ class Shard:
     rows: Int[np.ndarray, "_"]
 
 
-def shards_of(rows_by_split: Mapping[str, Int[np.ndarray, "_"]], per_shard: int) -> list[Shard]:
+def shards_of(
+    rows_by_split: Mapping[str, Int[np.ndarray, "_"] | range], per_shard: int
+) -> list[Shard]:
     """Shards of the rows of each split."""
     shards = []
     for split, rows in rows_by_split.items():
         total = -(-len(rows) // per_shard)
         for k in range(total):
-            file = f"{split}-{k:05d}-of-{total:05d}.array_record"
-            shards.append(Shard(split, file, rows[k * per_shard : (k + 1) * per_shard]))
+            part = np.asarray(rows[k * per_shard : (k + 1) * per_shard])
+            shards.append(Shard(split, shard_file(split, k, total), part))
     return shards
 
 
@@ -198,15 +200,18 @@ class ShardFolder:
             write_json(self._part, note)
             os.replace(self._part, self._note_path(shard))
 
-    def finish(self, description: JSON) -> JSON:
+    def finish(self, description: JSON, counts: Mapping[str, int]) -> JSON:
         """Writes the description, and returns it.
 
+        Args:
+            description: of the folder.
+            counts: number of images by file.
+
         Raises:
-            InputError: when a file is damaged or has not as many images as its entry among `shards`
-                says, or the disk is full.
+            InputError: when a file is damaged or has another number of images, or the disk is full.
         """
-        for shard in description["shards"]:
-            _require_images(self._target / shard["file"], shard["images"])
+        for file, images in counts.items():
+            _require_images(self._target / file, images)
         with self._writable():
             write_json(self._description, description)
             (self._notes / SETTINGS).unlink()

@@ -24,7 +24,7 @@ class ShardWork(ABC):
 
     @abstractmethod
     def write(self, folder: ShardFolder, shard: Shard) -> JSON:
-        """Writes a shard, and returns its note."""
+        """Writes a shard, and returns its note; `images` in it is their number."""
 
     @abstractmethod
     def check(self, shard: Shard, note: JSON) -> None:
@@ -79,7 +79,8 @@ def fill(
             if worker:
                 description = {"rejected": joined((note for _, note in finished), "rejected")}
             else:
-                description = folder.finish(work.describe(finished))
+                counts = {shard.file: note["images"] for shard, note in finished}
+                description = folder.finish(work.describe(finished), counts)
     folder.tidy()
     return description
 

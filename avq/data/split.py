@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from avq.data.names import hash_names
 from avq.data.settings import Data
 from avq.data.sources import Source, Subset, open_path
-from avq.data.sources.base import Placed
+from avq.data.sources.base import Divided, Placed
 from avq.data.sources.files import Files
 from avq.errors import InputError
 
@@ -31,12 +31,12 @@ class Split:
     """Rows of training and test images.
 
     Attributes:
-        rows: of 'train' and 'test', ascending.
+        rows: of 'train' and 'test', ascending; ranges where a source is so divided.
         rule: how they were chosen, in words.
         unused: number of images in neither, by reason.
     """
 
-    rows: dict[str, Int[np.ndarray, "_"]]
+    rows: Mapping[str, Int[np.ndarray, "_"] | range]
     rule: str
     unused: dict[str, int] = field(default_factory=dict)
 
@@ -115,6 +115,8 @@ def split_rows(source: Source, share: float, seed: int, *, random: bool = False)
     Raises:
         InputError: when names look like a split and are none.
     """
+    if not random and isinstance(source, Divided) and all(source.own_split.values()):
+        return Split(source.own_split, "files train* and test*")
     if not random and isinstance(source, Placed):
         rows_by_place = _rows_by_place(source)
         own = _own_split(rows_by_place)

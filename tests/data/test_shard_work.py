@@ -64,7 +64,7 @@ def content(folder):
 
 def test_any_workers_in_any_order_and_twice_end_in_the_bytes_of_one_call(filled, tmp_path):
     about = filled("whole")
-    assert [shard["images"] for shard in about["shards"]] == SHARDS
+    assert [*about["shards"]["train"], *about["shards"]["test"]] == SHARDS
     for count, order in ((1, [0]), (3, [2, 0, 2, 1]), (8, [7, 3, 0, 1, 6, 5, 3, 2, 4])):
         target = tmp_path / str(count)
         for index in order:

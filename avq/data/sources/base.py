@@ -52,6 +52,17 @@ class Placed(Source, Protocol):
 
 
 @runtime_checkable
+class Divided(Source, Protocol):
+    """Source that comes as training and test images.
+
+    Attributes:
+        own_split: rows of 'train' and of 'test'.
+    """
+
+    own_split: Mapping[str, range]
+
+
+@runtime_checkable
 class Hashed(Source, Protocol):
     """Source that knows its images by other names than its own.
 
@@ -114,7 +125,7 @@ class EncodedImages(ABC):
 class Subset:
     """Some rows of a source."""
 
-    def __init__(self, source: Source, rows: Int[np.ndarray, "n"]) -> None:
+    def __init__(self, source: Source, rows: Int[np.ndarray, "n"] | range) -> None:
         self.source = source
         self.rows = rows
         self.augment = source.augment
@@ -132,11 +143,11 @@ class Subset:
 
 def name_hashes(source: Source) -> UInt64[np.ndarray, "n"]:
     """Hashes of the names of a source's images, in order; see `avq.data.names`."""
-    whole, rows = source, np.arange(len(source))
-    if isinstance(source, Subset):
-        whole, rows = source.source, source.rows
+    whole, rows = (source.source, source.rows) if isinstance(source, Subset) else (source, None)
+    rows = range(len(source)) if rows is None else rows
     if isinstance(whole, Hashed):
-        return whole.hashes[rows]
+        hashes: np.ndarray = whole.hashes[np.asarray(rows)]
+        return hashes
     return hash_names(whole.name(int(row)) for row in rows)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from avq.data.channels import MODES
 from avq.data.names import from_text
 from avq.data.settings import Data
-from avq.data.sources.shards import ArrayRecords
+from avq.data.sources.shards import ArrayRecords, count_records
 from avq.errors import InputError
 
 DESCRIPTION, UNFINISHED = "dataset.json", "unfinished"
+SPLITS = ("train", "test")
+LOOKED_AT = 256  # evenly spaced shards, when a folder is opened
 AGAIN = "Put back a copy, or run avq prepare again, into another folder."
 
 
@@ -50,33 +52,71 @@ def mode_of(description: Mapping[str, Any]) -> str:
     return str(description.get("mode", MODES[3]))
 
 
+class ShardFiles(Sequence[str]):
+    """Names of the shards of all splits, made when they are asked for.
+
+    Args:
+        totals: number of shards by split.
+    """
+
+    def __init__(self, totals: Mapping[str, int]) -> None:
+        self._totals = dict(totals)
+
+    def __len__(self) -> int:
+        return sum(self._totals.values())
+
+    def __getitem__(self, index: Any) -> Any:
+        number = index
+        for split, total in self._totals.items():
+            if 0 <= number < total:
+                return shard_file(split, number, total)
+            number -= total
+        raise IndexError(index)
+
+
+def shard_file(split: str, number: int, total: int) -> str:
+    """Name of a shard of a split."""
+    return f"{split}-{number:05d}-of-{total:05d}.array_record"
+
+
 class Prepared(ArrayRecords):
     """Images of a prepared folder, known by the names of those they were made of.
 
+    Attributes:
+        own_split: rows of its training and test images.
+
     Raises:
-        InputError: for a folder whose description is damaged or does not fit its shards, or whose
-            images have lost channels that are asked for.
+        InputError: for a folder whose description is damaged or does not fit its shards, of which
+            up to `LOOKED_AT` are looked at, or whose images have lost channels that are asked for.
     """
 
     def __init__(self, path: str, description: Mapping[str, Any], channels: int = 3) -> None:
-        counts = _counts(path, description)
+        by_split = _counts(path, description)
         if len(mode := mode_of(description)) < channels:  # a letter is a channel
             raise InputError(
                 f"{path!r} holds {mode} images, and data.channels={channels} asks for "
                 f"{MODES[channels]}. Run avq prepare --channels {channels} into another folder."
             )
-        for file in counts:
-            if not os.path.isfile(os.path.join(path, file)):
-                raise InputError(f"{path!r}: {file} is missing. {AGAIN}")
-        super().__init__(path, list(counts), channels=channels)
-        for file, count in self.files:
-            if count != counts[file]:
-                raise InputError(
-                    f"{path!r}: {file} has {count} images, and {DESCRIPTION} says {counts[file]}. "
-                    f"{AGAIN}"
-                )
+        files = ShardFiles({split: len(counts) for split, counts in by_split.items()})
+        counts = [count for of_split in by_split.values() for count in of_split]
+        super().__init__(path, files, counts, channels=channels)
+        trained = sum(by_split["train"])
+        self.own_split = {"train": range(trained), "test": range(trained, len(self))}
+        for shard in np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).astype(int):
+            self._look_at(int(shard))
         if hashes := description.get("name_hashes"):
-            self.hashes = np.concatenate([from_text(hashes[split]) for split in ("train", "test")])
+            self.hashes = np.concatenate([from_text(hashes[split]) for split in SPLITS])
+
+    def _look_at(self, shard: int) -> None:
+        """Refuses a shard that is missing, damaged, or has not as many images as it should."""
+        file = self.files[shard]
+        if not os.path.isfile(os.path.join(self.path, file)):
+            raise InputError(f"{self.path!r}: {file} is missing. {AGAIN}")
+        if (count := count_records(Path(self.path, file))) != self.counts[shard]:
+            raise InputError(
+                f"{self.path!r}: {file} has {count} images, and {DESCRIPTION} says "
+                f"{self.counts[shard]}. {AGAIN}"
+            )
 
 
 def open_prepared(data: Data) -> Prepared | None:
@@ -89,32 +129,31 @@ def open_prepared(data: Data) -> Prepared | None:
     return None if description is None else Prepared(data.path, description, data.channels)
 
 
-def _counts(path: str, description: Mapping[str, Any]) -> dict[str, int]:
-    """Number of images by shard.
+def _counts(path: str, description: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Number of images of each shard, by split.
 
     Raises:
         InputError: for a description of other types, or whose numbers contradict each other.
     """
     try:
-        shards = {shard["file"]: shard["images"] for shard in description["shards"]}
-        outside = [file for file in shards if os.path.basename(file) != file]
-        of_split = {
-            split: sum(count for file, count in shards.items() if file.startswith(split))
-            for split in ("train", "test")
-        }
+        shards = description["shards"]
+        if isinstance(shards, list):  # as avq wrote them until there could be a million of them
+            shards = {
+                split: [each["images"] for each in shards if each["file"].startswith(f"{split}-")]
+                for split in SPLITS
+            }
+        totals = {split: sum(shards[split]) for split in SPLITS}
         hashes = {s: len(from_text(text)) for s, text in description.get("name_hashes", {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path!r}: {DESCRIPTION} is damaged ({error!r}). {AGAIN}") from error
-    if outside:
-        raise InputError(f"{path!r}: {DESCRIPTION} names a file elsewhere, {outside[0]!r}.")
-    numbers = [*shards.values(), description.get("size")]
+    numbers = [*(count for split in SPLITS for count in shards[split]), description.get("size")]
     if mode_of(description) not in MODES.values():
         raise InputError(f"{path!r}: {DESCRIPTION} is damaged (mode). {AGAIN}")
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise InputError(f"{path!r}: {DESCRIPTION} is damaged (numbers of other types). {AGAIN}")
-    if description.get("counts") != of_split or (hashes and hashes != of_split):
+    if description.get("counts") != totals or (hashes and hashes != totals):
         raise InputError(
-            f"{path!r}: {DESCRIPTION} is damaged (its shards hold {of_split}, its counts are "
+            f"{path!r}: {DESCRIPTION} is damaged (its shards hold {totals}, its counts are "
             f"{description.get('counts')}). {AGAIN}"
         )
-    return shards
+    return {split: shards[split] for split in SPLITS}

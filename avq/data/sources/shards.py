@@ -4,14 +4,12 @@ import os
 import re
 import threading
 from abc import abstractmethod
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from array_record.python.array_record_data_source import ArrayRecordDataSource
+import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from avq.data.images import UnreadableImage
@@ -22,6 +20,8 @@ from avq.errors import InputError
 
 NUMBER = re.compile(r"[^A-Za-z0-9]\d+.*$")  # in 'train-00000-of-00008', all behind 'train'
 ROW_GROUPS_KEPT = 2
+FILES_KEPT = 128  # open files of ArrayRecords
+FOR_RANDOM_ACCESS = "readahead_buffer_size:0"
 
 
 class Shards(EncodedImages):
@@ -29,43 +29,50 @@ class Shards(EncodedImages):
 
     Attributes:
         path: the folder of the files.
-        files: path relative to it, and number of rows, of each file.
+        files: paths relative to it.
+        counts: number of rows of each file.
         white_level, channels: as `decode` takes them.
     """
 
     def __init__(
-        self, path: str, files: Sequence[tuple[str, int]], white_level: int, channels: int
+        self,
+        path: str,
+        files: Sequence[str],
+        counts: Sequence[int],
+        white_level: int,
+        channels: int,
     ) -> None:
         self.path, self.white_level, self.channels = path, white_level, channels
-        self.files = list(files)
-        self._ends = list(accumulate(count for _, count in self.files))
-        self._places = [_places(file) for file, _ in self.files]
+        self.files, self.counts = files, np.array(counts, np.int64)
+        self._ends = np.cumsum(self.counts)
 
     def __len__(self) -> int:
-        return self._ends[-1] if self.files else 0
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def place(self, index: int) -> tuple[int, int]:
         """Number of the file that holds an image, and its row there."""
-        file = bisect_right(self._ends, index)
-        return file, index - self._ends[file] + self.files[file][1]
+        file = int(np.searchsorted(self._ends, index, "right"))
+        return file, int(index - self._ends[file] + self.counts[file])
 
     def name(self, index: int) -> str:
         file, row = self.place(index)
-        return f"{self.files[file][0]}#{row}"
+        return f"{self.files[file]}#{row}"
 
     @abstractmethod
     def read(self, index: int) -> bytes: ...
 
     def places(self, index: int) -> tuple[str, ...]:
-        return self._places[self.place(index)[0]]
+        return _places(self.files[self.place(index)[0]])
 
 
 class ArrayRecords(Shards):
-    """Records that each are an image file; a checksum per record detects damage.
+    """Records that each are an image file; a checksum per record detects damage. A file is opened
+    when it is read, and closed when many others were since.
 
     Args:
         path: the folder of the files.
         files: paths relative to it.
+        counts: records of each; None counts them, which opens every file.
         white_level, channels: as `decode` takes them.
 
     Raises:
@@ -73,16 +80,45 @@ class ArrayRecords(Shards):
     """
 
     def __init__(
-        self, path: str, files: Sequence[str], white_level: int = 0, channels: int = 3
+        self,
+        path: str,
+        files: Sequence[str],
+        counts: Sequence[int] | None = None,
+        white_level: int = 0,
+        channels: int = 3,
     ) -> None:
-        counted = [(file, count_records(Path(path, file))) for file in files]
-        super().__init__(path, counted, white_level, channels)
-        # An empty file hides the records of those after it from ArrayRecordDataSource.
-        filled = [f"{Path(path, file)}[0:{count}]" for file, count in counted if count]
-        self._records = ArrayRecordDataSource(filled) if filled else []
+        if counts is None:
+            counts = [count_records(Path(path, file)) for file in files]
+        super().__init__(path, files, counts, white_level, channels)
+        self._start()
+
+    def _start(self) -> None:
+        self._open: OrderedDict[int, ArrayRecordReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_open", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start()
 
     def read(self, index: int) -> bytes:
-        return cast(bytes, self._records[index])
+        file, row = self.place(index)
+        return cast(bytes, self._reader(file).read([row])[0])
+
+    def _reader(self, file: int) -> ArrayRecordReader:
+        with self._lock:
+            if file not in self._open:
+                path = os.path.join(self.path, self.files[file])
+                reader = ArrayRecordReader(path, FOR_RANDOM_ACCESS)
+                if (count := int(reader.num_records())) != self.counts[file]:
+                    raise UnreadableImage(f"{path} has {count} records, not {self.counts[file]}")
+                while len(self._open) >= FILES_KEPT:  # closed once no thread reads it any more
+                    self._open.popitem(last=False)
+                self._open[file] = reader
+            self._open.move_to_end(file)
+            return self._open[file]
 
 
 class Parquet(Shards):
@@ -104,8 +140,8 @@ class Parquet(Shards):
         self, path: str, files: Sequence[str], white_level: int = 0, channels: int = 3
     ) -> None:
         self._opened = [_open_parquet(Path(path, file)) for file in files]
-        counted = [(f, p.metadata.num_rows) for f, p in zip(files, self._opened, strict=True)]
-        super().__init__(path, counted, white_level, channels)
+        counts = [opened.metadata.num_rows for opened in self._opened]
+        super().__init__(path, files, counts, white_level, channels)
         self._columns = [
             _image_column(file, Path(path, name))
             for name, file in zip(files, self._opened, strict=True)
@@ -114,8 +150,7 @@ class Parquet(Shards):
         self._lock = threading.Lock()  # a ParquetFile is not safe to read from several threads
 
     def __reduce__(self) -> tuple[type["Parquet"], tuple[str, list[str], int, int]]:
-        files = [file for file, _ in self.files]
-        return Parquet, (self.path, files, self.white_level, self.channels)
+        return Parquet, (self.path, list(self.files), self.white_level, self.channels)
 
     def read(self, index: int) -> bytes:
         file, row = self.place(index)
@@ -149,7 +184,7 @@ class Parquet(Shards):
 def open_array_records(data: Data) -> ArrayRecords | None:
     """Opens an `.array_record` file, or all of them below a folder."""
     folder, files = _files(data.path, ".array_record")
-    return ArrayRecords(folder, files, data.white_level, data.channels) if files else None
+    return ArrayRecords(folder, files, None, data.white_level, data.channels) if files else None
 
 
 def open_parquet(data: Data) -> Parquet | None:
