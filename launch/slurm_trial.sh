@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Tries slurm.sh on one machine: a Slurm of its own in a temporary folder, two tasks on the CPU as
-# one training, a TERM in the middle. Shows that the job saves, goes back into the queue by
-# itself, resumes and finishes. Minutes on two cores. As root on Debian, from the repository's
-# root, with avq's environment active:
+# Tries slurm.sh and slurm_array.sh on one machine, with a Slurm of its own in a temporary folder.
+# training: two tasks on the CPU as one training, a TERM in the middle. Shows that the job saves, goes
+# back into the queue by itself, resumes and finishes. workers: three workers of avq prepare, one of
+# which Slurm kills and queues again. Shows that they end in the bytes of one call. Minutes on two
+# cores. As root on Debian, from the repository's root, with avq's environment active:
 #
 #   apt-get install slurm-wlm munge
-#   launch/slurm_trial.sh
+#   launch/slurm_trial.sh [training] [workers]
 set -euo pipefail
 
 folder=$(mktemp -d /tmp/slurm_trial.XXXXXX)
@@ -82,22 +83,50 @@ slurmd -D 2>/dev/null &
 daemons+=($!)
 until_true 60 "an idle node" sh -c "sinfo --noheader --format=%T | grep -qx idle"
 
-export JAX_PLATFORMS=cpu
-job=$(sbatch --parsable --nodes=1 --ntasks-per-node=2 --cpus-per-task=1 --gres=none --time=60 \
-    --output="$log" launch/slurm.sh --config=configs/ah_vqvae.py:tiny --workdir="$folder/run" \
-    --config.train.steps=60 --config.train.log_every=5 --config.train.eval_every=60 \
-    --config.checkpoint.every=20)
-echo "job $job:"
-tail --retry --follow=name "$log" 2>/dev/null &
-daemons+=($!)
-until_true 900 "the first steps" grep -q '"step": 10' "$folder/run/metrics.jsonl"
-echo "step 10 is done: scancel --signal=TERM $job"
-scancel --signal=TERM "$job"
-until_true 120 "the requeue" grep -q "back into the queue" "$log"
-until_true 900 "the end" sh -c "scontrol show job $job | grep -q JobState=COMPLETED"
+training() {
+    job=$(sbatch --parsable --nodes=1 --ntasks-per-node=2 --cpus-per-task=1 --gres=none --time=60 \
+        --output="$log" launch/slurm.sh --config=configs/ah_vqvae.py:tiny --workdir="$folder/run" \
+        --config.train.steps=60 --config.train.log_every=5 --config.train.eval_every=60 \
+        --config.checkpoint.every=20)
+    echo "job $job:"
+    tail --retry --follow=name "$log" 2>/dev/null &
+    daemons+=($!)
+    until_true 900 "the first steps" grep -q '"step": 10' "$folder/run/metrics.jsonl"
+    echo "step 10 is done: scancel --signal=TERM $job"
+    scancel --signal=TERM "$job"
+    until_true 120 "the requeue" grep -q "back into the queue" "$log"
+    until_true 900 "the end" sh -c "scontrol show job $job | grep -q JobState=COMPLETED"
 
-grep -q "resuming from step" "$log"
-sleep 1 # for the last lines of the output
-echo "Slurm on job $job:"
-scontrol show job "$job" | grep -E -o '(JobState|Restarts|ExitCode|NumTasks)=[^ ]+'
-echo "saved, requeued, resumed, finished"
+    grep -q "resuming from step" "$log"
+    sleep 1 # for the last lines of the output
+    echo "Slurm on job $job:"
+    scontrol show job "$job" | grep -E -o '(JobState|Restarts|ExitCode|NumTasks)=[^ ]+'
+    echo "saved, requeued, resumed, finished"
+}
+
+workers() {
+    local command=(launch/slurm_array.sh prepare "$folder/images" "$folder/set" --size 64)
+    local options=(--parsable --cpus-per-task=1 --time=60 --output="$log")
+    mkdir "$folder/images"
+    python - "$folder/images" <<'PYTHON'
+import pathlib, sys
+from benchmarks.many_images import generate
+generate(pathlib.Path(sys.argv[1]), 8000)
+PYTHON
+    avq "${command[1]}" "$folder/images" "$folder/one" --size 64
+    job=$(sbatch "${options[@]}" --array=0-2 "${command[@]}")
+    until_true 300 "a shard" compgen -G "$folder/set/unfinished/worker-0-of-3/part-*"
+    echo "worker 0 of 3 writes a shard: scontrol requeue ${job}_0"
+    scontrol requeue "${job}_0"
+    job=$(sbatch "${options[@]}" --array=0 --dependency=afterok:"$job" "${command[@]}" --finish)
+    until_true 900 "the end" test -f "$folder/set/dataset.json"
+    until_true 60 "the end of the job" sh -c "scontrol show job $job | grep -q JobState=COMPLETED"
+    grep -E "worker|training" "$log"
+    diff -r "$folder/one" "$folder/set"
+    echo "killed, requeued, finished: the bytes of one call"
+}
+
+export JAX_PLATFORMS=cpu
+for part in ${*:-training workers}; do
+    $part
+done

@@ -98,7 +98,7 @@ def tokenize(
         description = shard_work.fill(
             ShardFolder(shards, CODES, about),
             shards_of(rows, IMAGES_PER_SHARD),
-            _Codes(splits, data, about, layout, encoder, on_images),
+            _CodeShards(splits, data, about, layout, encoder, on_images),
             worker=worker,
             finish=finish,
             on_total=on_total,
@@ -128,7 +128,7 @@ def _settings(digest: str, layout: Layout, data: Data, splits: Splits) -> JSON:
     }
 
 
-class _Codes(ShardWork):
+class _CodeShards(ShardWork):
     """Shards of codes, and what `codes.json` says of them."""
 
     def __init__(

@@ -89,7 +89,7 @@ def prepare(
     shards = shards_of(parts.rows, per_shard)
     about = settings | {"unused": parts.unused | other_files(source)}
     with record_reader(source, size, workers) as read:
-        work = _Squares(source, read, about, max_rejected, on_images)
+        work = _SquareShards(source, read, about, max_rejected, on_images)
         return shard_work.fill(
             folder,
             shards,
@@ -101,7 +101,7 @@ def prepare(
         )
 
 
-class _Squares(ShardWork):
+class _SquareShards(ShardWork):
     """Shards of squares, and what `dataset.json` says of them."""
 
     def __init__(
