@@ -18,6 +18,9 @@ from avq import cpu
 from avq.settings import setting
 
 AXIS = "data"  # the mesh axis over which a batch is split
+# Leaves out what adds up in another order from run to run: scatters by atomic additions, and such
+# algorithms of convolutions. Unlike `xla_gpu_deterministic_ops` it leaves autotuning on.
+DETERMINISTIC = {"xla_gpu_exclude_nondeterministic_ops": True}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,12 @@ class Parallel:
 
     devices: int = setting(
         0, "devices that share a batch; 0: all there are", low=0, high=2**20, free=True
+    )
+    deterministic: bool = setting(
+        False,
+        "whether steps on a GPU leave out operations whose results differ from run to run; those "
+        "on a CPU never do",
+        free=True,
     )
 
 
@@ -135,13 +144,22 @@ class DelayedMax:
 
 
 def compile_step(
-    step: Callable[[Any, Any, Any], tuple[Any, Any]], mesh: Mesh, dtype: str = "float32"
+    step: Callable[[Any, Any, Any], tuple[Any, Any]],
+    mesh: Mesh,
+    dtype: str = "float32",
+    deterministic: bool = False,
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     """`(state, frozen, batch) -> (state, metrics)`, with the batch split over the mesh, the rest
     replicated, and the state donated.
 
     The collectives are in `step` itself: it sees its device's part of the batch and the axis name
     `AXIS`.
+
+    Args:
+        step: a pure function.
+        mesh: devices.
+        dtype: compute type, which chooses options of the compiler.
+        deterministic: see `Parallel`.
     """
     replicated_, split = P(), P(AXIS)
     mapped = jax.shard_map(
@@ -151,4 +169,6 @@ def compile_step(
         out_specs=(replicated_, replicated_),
     )
     options = cpu.compiler_options("training", dtype)
+    if deterministic and jax.default_backend() == "gpu":
+        options |= DETERMINISTIC
     return jax.jit(mapped, donate_argnums=0, compiler_options=options)

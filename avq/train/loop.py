@@ -109,7 +109,7 @@ def schedules_of(task: Task) -> dict[str, optax.Schedule]:
 def compile_step(task: Task, optimizers: Optimizers, mesh: Mesh) -> Any:
     """The compiled step of a task, `(state, frozen, batch) -> (state, metrics)`."""
     step = partial(train_step, task=task, optimizers=optimizers)
-    return parallel.compile_step(step, mesh, task.dtype)
+    return parallel.compile_step(step, mesh, task.dtype, task.parallel.deterministic)
 
 
 def require_runnable(task: Task, optimizers: Optimizers) -> Mesh:
