@@ -193,11 +193,17 @@ class Training:
         """
         counts = [device.memory_stats() or {} for device in self.mesh.devices.flat]
         peaks = [count["peak_bytes_in_use"] for count in counts if "peak_bytes_in_use" in count]
-        if peaks:
-            return int(max(peaks))
-        needs: Any = self.compiled.memory_analysis()
-        kept = needs.argument_size_in_bytes + needs.output_size_in_bytes
-        return int(kept + needs.temp_size_in_bytes - needs.alias_size_in_bytes)
+        return int(max(peaks)) if peaks else program_memory(self.compiled)
+
+
+def program_memory(compiled: jax.stages.Compiled) -> int:
+    """Bytes on a device that a program asks for: arguments, results and what it computes between.
+
+    Unlike a device's count of its peak, they are those of this program alone.
+    """
+    needs: Any = compiled.memory_analysis()
+    kept = needs.argument_size_in_bytes + needs.output_size_in_bytes
+    return int(kept + needs.temp_size_in_bytes - needs.alias_size_in_bytes)
 
 
 def speed(times: Times, batch_size: int, name: str = "ms") -> Report:

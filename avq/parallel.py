@@ -19,8 +19,9 @@ from avq import cpu
 from avq.settings import setting
 
 AXIS = "data"  # the mesh axis over which a batch is split
-
-
+# Leaves out what adds up in another order from run to run: scatters by atomic additions, and such
+# algorithms of convolutions. Unlike `xla_gpu_deterministic_ops` it leaves autotuning on.
+DETERMINISTIC = {"xla_gpu_exclude_nondeterministic_ops": True}
 SMALL = 2**12  # values of an array that is not worth a collective of its own
 
 
@@ -40,6 +41,12 @@ class Parallel:
         "float32",
         "type in which devices exchange gradients",
         choices=("float32", "bfloat16"),
+    )
+    deterministic: bool = setting(
+        False,
+        "whether steps on a GPU leave out operations whose results differ from run to run; those "
+        "on a CPU never do",
+        free=True,
     )
 
 
@@ -239,3 +246,21 @@ def map_batch(
         split: specs of its first result, of which a device may have a part; P() where it has none.
     """
     return jax.shard_map(function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(split, P()))
+
+
+def compile_step(
+    step: Callable[[Any, Any, Any], tuple[Any, Any]],
+    dtype: str = "float32",
+    deterministic: bool = False,
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """`(state, frozen, batch) -> (state, metrics)`, compiled, with the state donated.
+
+    Args:
+        step: a pure function.
+        dtype: compute type, which chooses options of the compiler.
+        deterministic: see `Parallel`.
+    """
+    options = cpu.compiler_options("training", dtype)
+    if deterministic and jax.default_backend() == "gpu":
+        options |= DETERMINISTIC
+    return jax.jit(step, donate_argnums=0, compiler_options=options)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from avq import json_files
 from avq.bench import Training, runnable_task, time_calls
 
 Row = dict[str, Any]
@@ -70,9 +71,9 @@ def parse_with_config(
 
 
 def write_json(file: Path | None, result: Row) -> None:
-    """Writes results, with the version of JAX; nothing without a file."""
+    """Replaces a file by results and the version of JAX in one step; nothing without a file."""
     if file is not None:
-        file.write_text(json.dumps({"jax": jax.__version__, **result}, indent=2) + "\n")
+        json_files.write_json(file, {"jax": jax.__version__, **result})
 
 
 def random_batch(config: Any) -> dict[str, np.ndarray]:

@@ -70,6 +70,37 @@ def test_sums_in_a_compiled_step_are_over_the_whole_batch(devices):
     assert metrics["rows"] == 8
 
 
+def test_compiled_step_takes_over_the_buffers_of_the_old_state():
+    compiled = parallel.compile_step(lambda state, frozen, rows: (state + 1, rows.sum()))
+    state = on(parallel.make_mesh(2), np.zeros(3))
+    compiled(state, {}, np.ones(2, np.float32))
+    assert state.is_deleted()
+
+
+@pytest.mark.parametrize(
+    ("backend", "asked", "passed"),
+    [("gpu", True, True), ("gpu", False, False), ("cpu", True, False)],
+)
+def test_steps_are_made_deterministic_where_asked_and_on_a_gpu_alone(
+    backend, asked, passed, monkeypatch
+):
+    made = []
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+
+    def jit(step, compiler_options, **_):
+        made.append(compiler_options)
+        return step
+
+    monkeypatch.setattr(jax, "jit", jit)
+    parallel.compile_step(lambda *a: a, deterministic=asked)
+    assert (parallel.DETERMINISTIC.items() <= made[0].items()) == passed
+
+
+def test_option_of_deterministic_steps_is_known_to_this_jax():
+    double = jax.jit(lambda x: 2 * x, compiler_options=parallel.DETERMINISTIC)
+    assert double(jnp.float32(3)) == 6
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_mean_over_devices_leaves_what_is_replicated(devices):
     mesh = parallel.make_mesh(devices)

@@ -109,8 +109,7 @@ def schedules_of(task: Task) -> dict[str, optax.Schedule]:
 def compile_step(task: Task, optimizers: Optimizers, mesh: Mesh) -> Any:
     """The compiled step of a task, `(state, frozen, batch) -> (state, metrics)`."""
     step = partial(train_step, task=task, optimizers=optimizers, mesh=mesh)
-    options = cpu.compiler_options("training", task.dtype)
-    return jax.jit(step, donate_argnums=0, compiler_options=options)
+    return parallel.compile_step(step, task.dtype, task.parallel.deterministic)
 
 
 def require_runnable(task: Task, optimizers: Optimizers) -> Mesh:

@@ -3,6 +3,8 @@
 python -m benchmarks.attention [--json FILE] [--runs N] [--study TOKENS ...]
 """
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 
@@ -19,15 +21,32 @@ CASES: list[Row] = [
 ]
 
 
-def measure(tokens: int, form: str, runs: int) -> Row:
-    """Times self-attention of one image in float32, with gradients of queries, keys and values."""
-    attention.DENSE = 0 if form == "blockwise" else tokens**2
-    *inputs, weight = jax.random.normal(jax.random.key(0), (4, 1, tokens, WIDTH))
+def compiled_pass(
+    tokens: int, form: str, dtype: str = "float32"
+) -> tuple[jax.stages.Compiled, list[jax.Array]]:
+    """Forward and backward pass of self-attention of one image: a program of queries, keys and
+    values, with the gradients of all three, and inputs for it.
+
+    Args:
+        tokens: pixels of the grid.
+        form: 'dense' or 'blockwise'.
+        dtype: compute type.
+    """
+    shape = (4, 1, tokens, WIDTH)
+    *inputs, weight = jax.random.normal(jax.random.key(0), shape, jnp.dtype(dtype))
 
     def weighted(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
-        return jnp.sum(weight * attention.attend(queries, keys, values, NORM))
+        products = weight * attention.attend(queries, keys, values, NORM)
+        return jnp.sum(products.astype(jnp.float32))
 
-    step = jax.jit(jax.value_and_grad(weighted, (0, 1, 2))).lower(*inputs).compile()
+    with mock.patch.object(attention, "DENSE", 0 if form == "blockwise" else tokens**2):
+        lowered = jax.jit(jax.value_and_grad(weighted, (0, 1, 2))).lower(*inputs)
+    return lowered.compile(), inputs
+
+
+def measure(tokens: int, form: str, runs: int) -> Row:
+    """Times attention in float32."""
+    step, inputs = compiled_pass(tokens, form)
     peak = peak_growth(lambda: step(*inputs))
     runs = min(runs, 3) if tokens > 8192 else runs
     times = time_calls(lambda: step(*inputs), runs=runs, warm_up=1)

@@ -38,6 +38,16 @@ def plain(z: jax.Array, codebook: jax.Array) -> jax.Array:
     return jnp.argmin(jnp.sum(codebook**2, axis=1)[None] - 2 * products, axis=1).astype(jnp.int32)
 
 
+SEARCHES = {"plain": jax.jit(plain), "blocked": jax.jit(nearest_code)}
+
+
+def deviates(tokens: int, codes: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latents and codes, float32."""
+    rng = np.random.default_rng(0)
+    z, codebook = (rng.normal(size=(n, width)).astype(np.float32) for n in (tokens, codes))
+    return z, codebook
+
+
 def peer(z: np.ndarray, codebook: np.ndarray) -> Callable[[], Any]:
     """Search of vector-quantize-pytorch, with our codebook, in evaluation mode."""
     import torch
@@ -71,16 +81,14 @@ def is_exact(z: np.ndarray, codebook: np.ndarray, codes: np.ndarray) -> bool:
 
 def measure(tokens: int, codes: int, width: int, form: str, runs: int) -> Row:
     """Times one search of normal deviates; empty for a library that is not installed."""
-    rng = np.random.default_rng(0)
-    z, codebook = (rng.normal(size=(n, width)).astype(np.float32) for n in (tokens, codes))
-    arrays = jnp.asarray(z), jnp.asarray(codebook)
+    z, codebook = deviates(tokens, codes, width)
     if form == "vector-quantize-pytorch":
         if find_spec("vector_quantize_pytorch") is None:
             return {}
         call = peer(z, codebook)
     else:
-        search = jax.jit(plain if form == "plain" else nearest_code)
-        call = partial(search.lower(*arrays).compile(), *arrays)
+        arrays = jnp.asarray(z), jnp.asarray(codebook)
+        call = partial(SEARCHES[form].lower(*arrays).compile(), *arrays)
     peak = peak_growth(call)
     runs = min(runs, 3) if tokens * codes > 2**26 else runs
     times = time_calls(call, runs=runs, warm_up=1)

@@ -15,7 +15,6 @@ import os
 import statistics
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,9 @@ from avq.data.dataset import ImageSet
 from avq.data.pipeline import prefetch, train_batches
 from avq.data.prepare import prepare
 from avq.data.settings import Data
-from avq.data.sources import EncodedImages, Photographs, Source, open_source
-from avq.data.views import random_square
-from avq.errors import InputError
+from avq.data.sources import Source, open_source
 from benchmarks._common import Row, make_parser, write_json
+from benchmarks.speed.image_sources import pack, photograph_squares, unpack
 
 BATCH, SETTLING = 32, 3
 WORKERS = (0, 1, 2, 4)
@@ -90,23 +88,6 @@ def peer_rate(folder: ImageFolder, workers: int) -> float:
     return rate(iter(loader), len(folder) // BATCH)
 
 
-def photograph_squares(folder: Path, side: int, n: int = 2000) -> None:
-    """Writes JPEG files of random squares of the embedded photographs."""
-    photographs, rng = Photographs("train", side), np.random.default_rng(0)
-    for i in range(n):
-        square = random_square(photographs[i % len(photographs)], side, rng)
-        Image.fromarray(square).save(folder / f"{i:05d}.jpg", quality=90)
-
-
-def unpack(path: Path, folder: Path) -> None:
-    """Copies the encoded images of a source into a folder."""
-    source = open_source(str(path))
-    if not isinstance(source, EncodedImages):
-        raise InputError(f"{str(path)!r} holds no image files. Give a folder, .zip or shards.")
-    for i in range(len(source)):
-        (folder / f"{i:06d}{Path(source.name(i)).suffix}").write_bytes(source.read(i))
-
-
 def measure(sources: dict[str, Source], folder: ImageFolder, side: int, rounds: int) -> list[Row]:
     """Median rates of every source, ours and the peer's, for each number of workers."""
     rows: list[Row] = []
@@ -134,12 +115,10 @@ def measure(sources: dict[str, Source], folder: ImageFolder, side: int, rounds: 
     return rows
 
 
-def write_sources(scratch: Path, side: int) -> dict[str, Source]:
-    """The images of `scratch/folder` as a folder, as a zip, and as shards."""
+def open_sources(scratch: Path, side: int) -> dict[str, Source]:
+    """The images of `scratch/folder` as that folder, as a zip, and as shards."""
     folder, archive, shards = (scratch / name for name in ("folder", "images.zip", "shards"))
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(folder.iterdir()):
-            file.write(path, path.name)
+    pack(folder, archive)
     prepare(str(folder), shards, size=side, workers=os.cpu_count() or 1)
     paths = {"folder": folder, "zip": archive, "array_record": shards}
     return {name: open_source(str(path)) for name, path in paths.items()}
@@ -157,8 +136,8 @@ def main() -> None:
         if arguments.images:
             unpack(arguments.images, folder)
         else:
-            photograph_squares(folder, arguments.side)
-        sources = write_sources(Path(scratch), arguments.side)
+            photograph_squares(folder, arguments.side, n=2000)
+        sources = open_sources(Path(scratch), arguments.side)
         peer = ImageFolder(folder, arguments.side)
         rows = measure(sources, peer, arguments.side, arguments.rounds)
     versions = {"torch": torch.__version__, "cores": os.cpu_count()}

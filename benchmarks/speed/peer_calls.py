@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,34 @@ import numpy as np
 import torch
 
 from avq import cpu
+from avq.bench import Training
 from avq.models.vqvae import VQVAE
 from avq.tasks.autoencoder import Autoencoder
-from benchmarks._common import Call, random_batch, random_training
+from benchmarks._common import Call, random_batch
 from benchmarks.speed import torch_model
 from benchmarks.speed.torch_training import Trainer, copy_variables
 
+# By dtype: share of codes, and distance of pixels in [-1, 1], by which rounding may change outputs.
+TOLERANCES = {"float32": (0.01, 1e-3), "bfloat16": (0.03, 0.1)}
+
+
+class Inference(Protocol):
+    """Encoding and decoding of a batch by a peer."""
+
+    def encode(self) -> list[np.ndarray]:
+        """Codes by level, finest first, or those of the finest level alone."""
+        ...
+
+    def decode(self) -> np.ndarray:
+        """Images from the codes of the finest level."""
+        ...
+
 
 class AvqCalls:
-    """Calls of a config's system to time, on a batch of random pixels."""
+    """Calls of a system to time, on the batch of a training, which goes on."""
 
-    def __init__(self, config: Any) -> None:
-        self.training = random_training(config)
+    def __init__(self, training: Training) -> None:
+        self.training = training
         self.train: Call = self.training.step
         self.train(), self.train()  # fills the codebook, as in a run that is under way
         players = self.training.state.players
@@ -108,3 +124,22 @@ class TorchCalls(TorchTraining):
         self.vqvae.eval()
         with torch.inference_mode(), self.autocast():
             return np.asarray(self.vqvae.decode(self.codes).permute(0, 2, 3, 1).cpu())
+
+
+def require_equal(ours: AvqCalls, peer: Inference, dtype: str) -> None:
+    """Compares codes and images of the twin with ours.
+
+    Args:
+        ours, peer: with the same parameters.
+        dtype: of both.
+
+    Raises:
+        ValueError: when they differ by more than rounding explains.
+    """
+    most, furthest = TOLERANCES[dtype]
+    for mine, theirs in zip(ours.encode(), peer.encode(), strict=False):  # the finest level's
+        if (differing := np.mean(np.asarray(mine) != theirs)) > most:
+            raise ValueError(f"{differing:.1%} of the twin's codes differ")
+    distance = np.abs(np.asarray(ours.decode()) - peer.decode()).max()
+    if distance > furthest:
+        raise ValueError(f"the twin's images differ by up to {distance}")

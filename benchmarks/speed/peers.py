@@ -41,13 +41,19 @@ from benchmarks._common import (
     usable_cores,
     write_json,
 )
-from benchmarks.speed.peer_calls import AvqCalls, TorchCalls, TorchTraining, autocast, torch_pixels
+from benchmarks.speed.peer_calls import (
+    TOLERANCES,
+    AvqCalls,
+    TorchCalls,
+    TorchTraining,
+    autocast,
+    require_equal,
+    torch_pixels,
+)
 from benchmarks.speed.quantizers import training_call
 from benchmarks.speed.reference_ops import reference_ops
 from benchmarks.speed.runtimes import RUNTIMES, RuntimeCalls, exported
 
-# By dtype: share of codes, and distance of pixels in [-1, 1], by which rounding may change outputs.
-TOLERANCES = {"float32": (0.01, 1e-3), "bfloat16": (0.03, 0.1)}
 STUDIES = ("tiny", "width64", "memory", "attention", "quantiser", "vqmodel")
 # Adam, since torch.optim.Muon takes no kernels of convolutions.
 TINY = [
@@ -95,21 +101,6 @@ def compare(case: str, what: str, ours: Call, peers: dict[str, Call], *, runs: i
     return rows
 
 
-def require_equal(ours: AvqCalls, peer: TorchCalls | RuntimeCalls, dtype: str) -> None:
-    """Compares codes and images of the twin with ours.
-
-    Raises:
-        ValueError: when they differ by more than rounding explains.
-    """
-    most, furthest = TOLERANCES[dtype]
-    for mine, theirs in zip(ours.encode(), peer.encode(), strict=False):  # the finest level's
-        if (differing := np.mean(np.asarray(mine) != theirs)) > most:
-            raise ValueError(f"{differing:.1%} of the twin's codes differ")
-    distance = np.abs(np.asarray(ours.decode()) - peer.decode()).max()
-    if distance > furthest:
-        raise ValueError(f"the twin's images differ by up to {distance}")
-
-
 def runtime_calls(twin: TorchCalls, dtype: str, device: str) -> dict[str, RuntimeCalls]:
     """Encoding and decoding of the twin by runtime; says which runtimes are left out."""
     able = [n for n, made in RUNTIMES.items() if device == "cpu" and made.computes_in(dtype)]
@@ -128,12 +119,13 @@ def systems(compare: Compare, case: str, settings: list[str], device: str) -> li
     float32; the latter two beside runtimes that only infer, too.
     """
     config = tasks.load(settings)
-    ours = AvqCalls(config)
+    ours = AvqCalls(random_training(config))
     own = {}
     with reference_ops():
-        own["ours, plain formulation"] = AvqCalls(config)
+        own["ours, plain formulation"] = AvqCalls(random_training(config))
     if config.model.dtype != "float32":
-        own["ours, float32"] = AvqCalls(tasks.load([*settings, "--config.model.dtype=float32"]))
+        float32 = tasks.load([*settings, "--config.model.dtype=float32"])
+        own["ours, float32"] = AvqCalls(random_training(float32))
     eager = TorchCalls(config, ours, device)
     runtimes = runtime_calls(eager, config.model.dtype, device)
     require_equal(ours, eager, config.model.dtype)
@@ -191,7 +183,7 @@ def memory(case: str, settings: list[str]) -> Row:
 def attention(compare: Compare, case: str, settings: list[str]) -> list[Row]:
     """Cost of attention in a training step: AH beside H."""
     ours, peer = (
-        AvqCalls(tasks.load([*settings, *more]))
+        AvqCalls(random_training(tasks.load([*settings, *more])))
         for more in ([], ["--config.model.attention_norm=off"])
     )
     return compare(case, "train", ours.train, {"ours without attention (H)": peer.train})
@@ -223,7 +215,7 @@ def quantiser(compare: Compare, device: str) -> list[Row]:
 def vqmodel(compare: Compare, settings: list[str], device: str) -> list[Row]:
     """diffusers' VQModel with our grid of codes and about our width, reconstruction loss alone."""
     config = tasks.load([*settings, "--config.loss.adversarial_weight=0.0"])
-    ours = AvqCalls(config)
+    ours = AvqCalls(random_training(config))
     peer = diffusers.VQModel(
         block_out_channels=(64, 64, 64, 64),
         down_block_types=("DownEncoderBlock2D",) * 4,
