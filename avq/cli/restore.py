@@ -1,7 +1,7 @@
 """`avq restore denoise`, `upscale`, `anomaly` and `inpaint`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,11 +15,8 @@ from avq.cli.app import (
     verb,
 )
 from avq.cli.images import BatchOption, FolderOption, ImagesArgument, opened, write_each
+from avq.cli.prior import PriorOption, opened_prior
 from avq.errors import InputError
-
-if TYPE_CHECKING:
-    from avq.apply.prior import Prior
-    from avq.apply.tokenizer import Tokenizer
 
 restore = typer.Typer(
     help="Restores images by a trained model: noise, resolution, anomalies, holes.",
@@ -30,7 +27,6 @@ restore = typer.Typer(
 app.add_typer(restore, name="restore")
 
 BRIGHTEST = 4  # standard deviations above usual images
-PriorOption = Annotated[Path | None, typer.Option(help="The run of a prior over the codes of RUN.")]
 
 
 @verb(
@@ -120,7 +116,7 @@ def anomaly(
     require_writable(json_file)
     tokenizer, pictures = opened(run, images, step, batch_size)
     known = Pictures(usual, tokenizer.trained.data) if usual else usual_images(tokenizer)
-    likelihood = None if prior is None else _opened_prior(prior, tokenizer, step)
+    likelihood = None if prior is None else opened_prior(prior, tokenizer, step)
     anomalies = Anomalies(tokenizer, known, likelihood)
     require_folder(out)
     scores = {}
@@ -190,16 +186,7 @@ def inpaint(
             temperature=1.0 if temperature is None else temperature,
             top_p=1.0 if top_p is None else top_p,
         )
-        completion = Completion(_opened_prior(prior, tokenizer, step), how)
+        completion = Completion(opened_prior(prior, tokenizer, step), how)
         filled = inpaint_by_prior(completion, pixels, hole, seed or 0)
     write_png(out.parent, out.name, filled)
     print(f"{out}: {hole.sum():,} of {hole.size:,} pixels filled")
-
-
-def _opened_prior(prior: Path, tokenizer: "Tokenizer", step: int | None) -> "Prior":
-    """A prior that is given beside its autoencoder."""
-    from avq.apply.prior import load_prior
-
-    if step is not None:
-        raise InputError("--step: a prior goes with the newest step of RUN. Leave one of them out.")
-    return load_prior(prior, tokenizer=tokenizer)

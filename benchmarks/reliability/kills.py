@@ -1,12 +1,14 @@
 """Kill test: training runs ended by signals in every phase, beside an undisturbed one.
 
     python -m benchmarks.kills [--json FILE] [--kills 25] [--seed 0] [--steps 40]
+        [--config=NAME --config.KEY=VALUE ...]
 
-`configs/ah_vqvae.py:tiny` trains once undisturbed. Then runs of the same command are ended by a
-signal (half of them SIGKILL, the others SIGHUP, SIGINT or SIGTERM, after which a run saves), up to
-five times each, started again and at last left to finish. Their final states are compared leaf by
-leaf, bit for bit, and so are their records in metrics.jsonl, except speeds. Every step is logged:
-the first record after a start is the mean over the steps since that start only.
+A config, `configs/ah_vqvae.py:tiny` by default, trains once undisturbed. Then runs of the same
+command are ended by a signal (half of them SIGKILL, the others SIGHUP, SIGINT or SIGTERM, after
+which a run saves), up to five times each, started again and at last left to finish. Their final
+states are compared leaf by leaf, bit for bit, and so are their records in metrics.jsonl, except
+speeds. Every step is logged: the first record after a start is the mean over the steps since that
+start only.
 
 A signal is aimed at a phase, in an order drawn by the seed, and counted under the phase that it
 really met. That is inferred from the files of the process, dead after SIGKILL: without a line of a
@@ -26,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ import jax
 import numpy as np
 
 from avq.checkpoint import CHECKPOINTS, Checkpoints
-from benchmarks._common import Row, make_parser, write_json
+from benchmarks._common import Row, make_parser, parse_with_config, write_json
 
 PHASES = ("start-up", "step", "save", "evaluation")
 SIGNALS = [*3 * (signal.SIGKILL,), signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
@@ -53,13 +55,13 @@ class Attempt:
         entries: how often each phase was entered.
     """
 
-    def __init__(self, run: Path, steps: int) -> None:
+    def __init__(self, run: Path, config: Sequence[str], steps: int) -> None:
         self.run, self.steps = run, steps
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.entries: Counter[str] = Counter()
         self._out, self._err = run.with_suffix(".out"), run.with_suffix(".err")
         self._began = time.time_ns()
-        command = [sys.executable, "-m", "avq.main", "--config=configs/ah_vqvae.py:tiny"]
+        command = [sys.executable, "-m", "avq.main", *config]
         settings = SETTINGS | {"train.steps": steps}
         command += [f"--config.{key}={value}" for key, value in settings.items()]
         with self._out.open("w") as out, self._err.open("w") as err:
@@ -150,11 +152,12 @@ class Attempt:
 class Study:
     """One undisturbed run and the killed ones, in a folder."""
 
-    def __init__(self, folder: Path, steps: int, seed: int) -> None:
-        self.folder, self.steps, self.rng = folder, steps, random.Random(seed)
+    def __init__(self, folder: Path, config: Sequence[str], steps: int, seed: int) -> None:
+        self.folder, self.config = folder, config
+        self.steps, self.rng = steps, random.Random(seed)
         self.undisturbed, self.aims = folder / "undisturbed", list[str]()
         self.signals: Counter[str] = Counter()
-        with Attempt(self.undisturbed, steps) as attempt:
+        with Attempt(self.undisturbed, config, steps) as attempt:
             attempt.watch()
             if problem := attempt.failure():
                 raise SystemExit(f"The undisturbed run has failed: {problem}")
@@ -179,7 +182,7 @@ class Study:
         """Kills a run up to `kills` times and lets it finish; the phases, and a failure if any."""
         landed: list[str] = []
         while True:
-            with Attempt(run, self.steps) as attempt:
+            with Attempt(run, self.config, self.steps) as attempt:
                 if len(landed) == kills:
                     attempt.watch()
                     return landed, attempt.failure()
@@ -262,12 +265,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--steps", type=int, default=40, help="of each run")
-    arguments = parser.parse_args()
+    arguments, config = parse_with_config(parser)
     jax.config.update("jax_platforms", "cpu")  # an accelerator's memory is for the runs
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax is verbose
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, the runs would inherit to ignore it
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(Path(folder), arguments.steps, arguments.seed)
+        study = Study(Path(folder), config, arguments.steps, arguments.seed)
         counts = study.kill_runs(arguments.kills)
     write_json(arguments.json, counts)
     sys.exit(counts["identical"] < counts["runs"])

@@ -87,12 +87,15 @@ def copy_variables(module: nn.Module, variables: dict[str, Any]) -> None:
                 value = value[::-1, ::-1].transpose(2, 3, 0, 1)
             elif value.ndim == 4:
                 value = value.transpose(3, 2, 0, 1)
+            elif names[name].endswith("kernel"):
+                value = value.T
             tensor.copy_(torch.tensor(np.ascontiguousarray(value)))
 
 
 def _name(path: str, theirs: dict[str, Tensor]) -> str:
     stem, last = path.rsplit(".", 1)
-    renamed = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    renamed = {"mean": "running_mean", "var": "running_var"}
+    renamed |= dict.fromkeys(("kernel", "scale", "embedding"), "weight")
     return path if path in theirs else f"{stem}.{renamed.get(last, last)}"
 
 

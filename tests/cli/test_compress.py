@@ -1,6 +1,9 @@
 """`avq compress` and `avq decompress`: an image to a small file and back."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -92,16 +95,34 @@ def test_default_name_replaces_no_image(invoke, folder, tmp_path):
         ("decompress {dir}/a.avq -o {tmp}/x.png --model {plain}", "has no codec.npz"),
         ("decompress {dir}/a.avq -o {tmp}/x.jpg --model {dir}/run", "is no .png file"),
         ("decompress {dir}/a.avq -o {tmp} --model {dir}/run", "is no .png file"),
+        ("compress {dir}/b.png -o {tmp}/x.avq --prior {prior}", "the prior models images of 16x16"),
+        ("compress {dir}/a.jpg -o {tmp}/x.avq --prior {dir}/run", "is not the run of a prior"),
+        ("compress {dir}/a.jpg -o {tmp}/x.avq --prior {prior} --step 2", "with the newest step"),
+        ("decompress {dir}/a.avq -o {tmp}/x.png --prior {prior}", "compressed without --prior"),
     ],
 )
 def test_what_cannot_be_done_gets_one_line(
-    invoke, one_line, run, folder, tmp_path, arguments, message
+    invoke, one_line, run, prior_run, folder, tmp_path, arguments, message
 ):
-    places = {"dir": folder, "tmp": tmp_path, "plain": run}
+    places = {"dir": folder, "tmp": tmp_path, "plain": run, "prior": prior_run}
     result = invoke(*arguments.format(**places).split())
     assert result.exit_code == 2
     assert message in one_line(result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_file_by_a_prior_is_decompressed_in_a_process_of_two_devices(
+    invoke, run, prior_run, folder, tokenizer, tmp_path
+):
+    file, out = tmp_path / "a.avq", tmp_path / "a.png"
+    result = invoke("compress", folder / "a.jpg", "-o", file, "--prior", prior_run)
+    assert result.exit_code == 0, result.stderr
+    command = [sys.executable, "-m", "avq.cli", "decompress", str(file), "--prior", str(prior_run)]
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([*command, "--model", str(run)], env=environment, check=True)
+    (expected,) = tokenizer.reconstruct(folder / "a.jpg")
+    difference = decode(out.read_bytes()).astype(int) - expected
+    assert np.abs(difference).max() <= 1  # codes are the same; XLA compiled another program
 
 
 def test_codec_of_another_checkpoint_is_not_replaced(invoke, one_line, folder, tmp_path):

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from avq.apply.codec.network import TOTAL, Network
+from avq.apply.codec.network import Network
 from avq.apply.codec.order import contexts, steps
-from avq.errors import InputError
+from avq.apply.codec.ranges import TOTAL, Decoder, Digits, Encoder
 
 TOGETHER = 2048  # codes of a step whose clusters are all coded before their places
 Grid = Int[np.ndarray, "_h _w"]
-Digits = Int[np.ndarray, "n"]
 Visit = Callable[[int, Digits, Float[np.ndarray, "n _c"]], Digits]
 
 
@@ -29,16 +27,14 @@ class Coder:
 
     def encode(self, grids: Sequence[Grid]) -> bytes:
         """Bytes of an image's codes, finest level first; none where there are no codes."""
-        stream = _library()
-        encoder, family = stream.queue.RangeEncoder(), _family(stream)
+        encoder = Encoder()
 
         def visit(level: int, digits: Digits, frequencies: Float[np.ndarray, "n _c"]) -> Digits:
-            encoder.encode(digits, family, frequencies)
+            encoder.encode(digits, frequencies)
             return digits
 
         self._visit([grid.astype(np.int32) for grid in grids], visit)
-        words: np.ndarray = encoder.get_compressed()
-        return words.astype("<u4").tobytes().rstrip(b"\0")  # the decoder's own padding
+        return encoder.content()
 
     def decode(self, data: bytes, shapes: Sequence[tuple[int, int]]) -> tuple[Grid, ...]:
         """Codes of an image.
@@ -50,16 +46,10 @@ class Coder:
         Raises:
             InputError: for bytes that no codes of such shapes are encoded to.
         """
-        stream = _library()
-        words = np.frombuffer(data + b"\0" * (-len(data) % 4), "<u4").astype(np.uint32)
-        decoder, family = stream.queue.RangeDecoder(words), _family(stream)
+        decoder = Decoder(data)
 
         def visit(level: int, digits: Digits, frequencies: Float[np.ndarray, "n _c"]) -> Digits:
-            try:
-                found: np.ndarray = decoder.decode(family, frequencies)
-            except AssertionError as error:  # the library's word for impossible bytes
-                raise InputError("the codes are damaged") from error
-            return found
+            return decoder.decode(frequencies)
 
         grids = tuple(np.zeros(shape, np.int32) for shape in shapes)
         self._visit(grids, visit)
@@ -114,24 +104,3 @@ def _visited(
     frequencies = network.of_places(hidden[order], cluster[order])
     place[order] = visit(place[order], frequencies)
     return network.joined(cluster, place)
-
-
-def _library() -> Any:
-    try:
-        import constriction
-    except ImportError as error:
-        raise InputError(
-            "compressed files need constriction, which pip has no build of for this machine. "
-            "Build it from https://github.com/bamler-lab/constriction"
-        ) from error
-    return constriction.stream
-
-
-def _family(stream: Any) -> Any:
-    """Models whose frequencies are exactly the given numbers plus 1.
-
-    constriction cuts cumulative sums of the given numbers, times `(2^24 - n) / sum`, to integers
-    and adds 1 a code. For integers of that very sum the factor is 1 and nothing is cut. The other
-    algorithm, `perfect=True`, takes logarithms; it was the default before 0.5.
-    """
-    return stream.model.Categorical(perfect=False)

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 
 from avq.apply.codec.order import kinds, slots
+from avq.apply.codec.ranges import TOTAL
 from avq.errors import InputError
 
 EXACT = 1 << 23  # bound of sums; float32 holds all integers up to 2^24, differences of sums, too
-TOTAL = 1 << 24  # of the frequencies of a digit
 HIGHEST = 255  # value of a hidden unit
 LIKELIEST = 1 << 14  # weight of the likeliest digit
 FACTOR_BITS = 10  # of the factor from weights to frequencies: float32 holds their products

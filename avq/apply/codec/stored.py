@@ -5,10 +5,11 @@ import io
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from avq.apply.codec.coder import Coder
 from avq.apply.codec.network import Network
 from avq.apply.npz import read_arrays
 from avq.apply.tokenizer import Tokenizer
@@ -32,6 +33,12 @@ class Codec:
 
     model: str
     networks: list[Network]
+    kind: ClassVar[str] = "codec"
+
+    @cached_property
+    def coder(self) -> Coder:
+        """The entropy coder."""
+        return Coder(self.networks)
 
     @property
     def sizes(self) -> list[int]:

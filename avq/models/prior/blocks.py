@@ -28,7 +28,7 @@ from avq.settings import setting
 SCALE = 0.02  # standard deviation of initial embeddings, as GPT-2's
 EXPANSION = 4  # hidden units of a block for each of its channels
 
-Cache = tuple[Float[Array, "b m h d"], Float[Array, "b m h d"]]  # keys and values of the places
+Cache = tuple[Float[Array, "b h m d"], Float[Array, "b h m d"]]  # keys and values of the places
 
 
 class Block(nn.Module):
@@ -81,20 +81,21 @@ class Block(nn.Module):
         """
         queries, *own = self._projected(x)
         keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=1)
+            jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=2)
             for old, new in zip(cache, own, strict=True)
         )
         return self._finished(x, attend(queries, keys, values, bias), False), (keys, values)
 
-    def _projected(self, x: Float[Array, "b n c"]) -> list[Float[Array, "b n h d"]]:
+    def _projected(self, x: Float[Array, "b n c"]) -> list[Float[Array, "b h n d"]]:
         joined = self.projections(self.attention_norm(x))
         b, n, _ = x.shape
-        return [part.reshape(b, n, self.heads, -1) for part in jnp.split(joined, 3, axis=-1)]
+        parts = joined.reshape(b, n, 3, self.heads, -1)
+        return list(jnp.moveaxis(parts, (2, 3), (0, 2)))
 
     def _finished(
-        self, x: Float[Array, "b n c"], attended: Float[Array, "b n h d"], train: bool
+        self, x: Float[Array, "b n c"], attended: Float[Array, "b h n d"], train: bool
     ) -> Float[Array, "b n c"]:
-        joined = attended.reshape(*attended.shape[:2], -1)
+        joined = attended.swapaxes(1, 2).reshape(x.shape)
         x += self.drop(self.output(joined), deterministic=not train)
         hidden = self.down(nn.gelu(self.up(self.norm(x))))
         x += self.drop(hidden, deterministic=not train)
@@ -102,16 +103,16 @@ class Block(nn.Module):
 
 
 def attend(
-    queries: Float[Array, "b n h d"],
-    keys: Float[Array, "b m h d"],
-    values: Float[Array, "b m h d"],
+    queries: Float[Array, "b h n d"],
+    keys: Float[Array, "b h m d"],
+    values: Float[Array, "b h m d"],
     bias: Float[Array, "h n m"],
-) -> Float[Array, "b n h d"]:
+) -> Float[Array, "b h n d"]:
     """Softmax attention, with float32 logits to which a bias is added."""
-    logits = jnp.einsum("bnhd,bmhd->bhnm", queries, keys, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("bhnd,bhmd->bhnm", queries, keys, preferred_element_type=jnp.float32)
     logits = logits / math.sqrt(queries.shape[-1]) + bias[None]
     weights = jax.nn.softmax(logits).astype(values.dtype)
-    return jnp.einsum("bhnm,bmhd->bnhd", weights, values)
+    return jnp.einsum("bhnm,bhmd->bhnd", weights, values)
 
 
 class Network(nn.Module):
@@ -194,7 +195,7 @@ class Network(nn.Module):
     ) -> tuple[Float[Array, "b 1 c"], tuple[Cache, ...]]:
         """Features of one place, which sees those before it, and the cache with its own."""
         x, caches = self._embedded(sequence, labels, place[None]), []
-        places = np.arange(cache[0][0].shape[1])
+        places = np.arange(cache[0][0].shape[2])
         bias = self.bias[:, jnp.asarray(self.relations[:, places])[place][None]]
         bias = jnp.where((places <= place)[None, None], bias, -jnp.inf)
         for block, before in zip(self.blocks, cache, strict=True):

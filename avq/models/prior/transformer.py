@@ -78,10 +78,10 @@ class TransformerPrior(NetworkPrior):
 
         def cache_of(cache: Any, span: Span) -> Any:
             if cache is None:
-                shape = len(labels), span.end, self.heads, self.width // self.heads
+                shape = len(labels), self.heads, span.end, self.width // self.heads
                 empty = jnp.zeros_like(labels, jnp.dtype(self.dtype), shape=shape)
                 return ((empty, empty),) * self.depth
-            longer = ((0, 0), (0, span.end - span.start), (0, 0), (0, 0))
+            longer = ((0, 0), (0, 0), (0, span.end - span.start), (0, 0))
             return jax.tree.map(lambda kept: jnp.pad(kept, longer), cache)
 
         return draw_in_order(logits_at, start, self.grids, keys, how, cache_of)

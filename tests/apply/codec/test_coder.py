@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from avq.apply.codec.coder import Coder
-from avq.apply.codec.network import TOTAL
 from avq.apply.codec.order import contexts, steps
+from avq.apply.codec.ranges import TOTAL
 
 from .codec_helpers import random_grids, random_network
 

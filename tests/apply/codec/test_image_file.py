@@ -64,7 +64,7 @@ def test_every_change_and_every_cut_of_a_file_is_refused(tokenizer, codec):
 
 
 def sealed(body):
-    return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+    return MAGIC["codec"] + zlib.crc32(body).to_bytes(4, "little") + body
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_file_of_another_model_codec_or_format_says_so(tokenizer, codec):
     with pytest.raises(InputError, match=f"with codec {other.digest[:4].hex()}, and this one is"):
         unpack(pack(grids(tokenizer, (8, 8)), (8, 8), other), tokenizer, codec, "x.avq")
     with pytest.raises(InputError, match="has a format that this avq does not know"):
-        unpack(b"AVQ\x03" + data[4:], tokenizer, codec, "x.avq")
+        unpack(b"AVQ\x04" + data[4:], tokenizer, codec, "x.avq")
     with pytest.raises(InputError, match="is of an older avq"):
         unpack(b"AVQ\x01" + data[4:], tokenizer, codec, "x.avq")
     with pytest.raises(InputError, match=r"'x\.avq' is no file of avq compress"):

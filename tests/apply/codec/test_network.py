@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from avq.apply.codec.network import HIGHEST, TOTAL, Network, digits
+from avq.apply.codec.network import HIGHEST, Network, digits
+from avq.apply.codec.ranges import TOTAL
 from avq.errors import InputError
 
 from .codec_helpers import random_network
