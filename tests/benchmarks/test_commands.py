@@ -27,6 +27,11 @@ def test_table_lists_every_module_that_can_be_run():
     assert sorted(COMMANDS) == sorted(runnable)
 
 
+def test_no_two_modules_have_one_name():
+    names = [path.stem for path in FOLDER.glob("*/*.py") if path.stem != "__init__"]
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_finds_its_module_without_the_folder(name):
     spec = find_spec(f"benchmarks.{name}")
