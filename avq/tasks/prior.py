@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from avq import cpu, parallel
 from avq.apply.pictures import tiled
@@ -96,20 +96,12 @@ class PriorTask(Task):
         key: Array,
         step: Array,
     ) -> Gradients:
-        # Each device draws its own masks and labels to hide.
-        keys = jax.random.split(jax.random.fold_in(key, lax.axis_index(parallel.AXIS)), 3)
-        hidden = jax.random.bernoulli(keys[0], self.data.unlabelled, batch["label"].shape)
-        labels = jnp.where(hidden, self.model.classes, batch["label"])
+        rows = len(batch["label"])
+        numbers = lax.axis_index(parallel.AXIS) * rows + jnp.arange(rows)  # in the global batch
+        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
 
         def loss_of(own: Params) -> tuple[Array, dict[str, Array]]:
-            nats = self.model.apply(
-                {"params": own},
-                batch["codes"],
-                labels,
-                train=True,
-                rngs={"dropout": keys[1], "mask": keys[2]},
-                method="nats",
-            )
+            nats: Any = jax.vmap(partial(self._nats, own))(batch["codes"], batch["label"], keys)
             loss = sum(level.sum() for level in nats) / sum(level.size for level in nats)
             bits = {f"bits_per_code/level{i + 1}": level.mean() for i, level in enumerate(nats)}
             each = {"bits_per_code": loss, **bits}
@@ -117,6 +109,24 @@ class PriorTask(Task):
 
         gradients, metrics = jax.grad(loss_of, has_aux=True)(params[PLAYER])
         return Gradients({PLAYER: gradients}, {PLAYER: {}}, metrics)
+
+    def _nats(
+        self, params: Params, codes: tuple[Array, ...], label: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[Float[Array, "_h _w"], ...]:
+        """Nats of an image's codes by level in training. What is drawn for it, labels to hide among
+        it, depends on its key alone, and so not on the number of devices.
+        """
+        hide, dropout, mask = jax.random.split(key, 3)
+        hidden = jax.random.bernoulli(hide, self.data.unlabelled)
+        nats = self.model.apply(
+            {"params": params},
+            jax.tree.map(lambda grid: grid[None], codes),
+            jnp.where(hidden, self.model.classes, label)[None],
+            train=True,
+            rngs={"dropout": dropout, "mask": mask},
+            method="nats",
+        )
+        return tuple(level[0] for level in nats)
 
     def open_data(self, known: Mapping[str, Any] | None) -> CodeData:
         if known and known["tokenizer"] != self.tokenizer.digest:

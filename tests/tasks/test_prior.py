@@ -4,10 +4,12 @@ import json
 import shutil
 
 import chex
+import jax
 import numpy as np
+import optax
 import pytest
 
-from avq import tasks
+from avq import parallel, tasks
 from avq.apply.code_shards import read
 from avq.apply.prior import load_prior
 from avq.checkpoint import Checkpoints
@@ -15,6 +17,7 @@ from avq.errors import InputError
 from avq.tasks import prior_data
 from avq.tasks.prior_data import classes_of
 from avq.train import loop
+from avq.train.state import init_state
 
 
 def train(arguments, folder, *more):
@@ -81,6 +84,23 @@ def test_another_kind_on_two_devices_with_classes(prior_smoke, run, image_folder
     assert prior.classes == ("cat", "dog")
     assert [prior.label(name) for name in ("cat", "dog", None)] == [0, 1, 2]
     assert prior.variables["params"]["network"]["labels"]["embedding"].shape == (3, 8)
+
+
+def test_step_draws_the_same_on_any_number_of_devices(prior_smoke):
+    more = ("model.kind=masked", "data.unlabelled=0.5", "model.dropout=0.5")
+    task = tasks.make_task(tasks.load([*prior_smoke, *(f"--config.{each}" for each in more)]))
+    task.model = task._model(classes=3)
+    optimizers, rng = {"prior": optax.sgd(1.0)}, np.random.default_rng(0)
+    state = jax.device_get(init_state(task, optimizers))
+    codes = tuple(rng.integers(0, 8, (8, *grid)).astype(np.uint8) for grid in task.model.grids)
+    batch = {"codes": codes, "label": np.arange(8, dtype=np.int32) % 3}
+    after = []
+    for devices in (1, 4):
+        mesh = parallel.make_mesh(devices)
+        placed = jax.device_put(jax.tree.map(np.array, state), parallel.replicated(mesh))
+        step = loop.compile_step(task, optimizers, mesh)
+        after.append(jax.device_get(step(placed, {}, parallel.shard_batch(batch, mesh))))
+    chex.assert_trees_all_close(*after, rtol=1e-4, atol=1e-6)
 
 
 def test_batches_hold_codes_and_their_classes(prior_run, tokenizer, monkeypatch):
