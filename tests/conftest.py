@@ -1,5 +1,6 @@
 """Set-up that all tests share: eight CPU devices, strict ranks, a compilation cache, a run."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -21,10 +22,14 @@ CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" 
 # Whether a closed terminal is ignored, as under nohup, is inherited by processes of a test.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Tracing makes many objects that stay, such as those of jitted programs, and a full collection
+# walks them all: at Python's own thresholds that takes a seventh of the time.
+gc.set_threshold(100_000)
+
 # Most of the suite's time goes into compiling programs that then run for milliseconds, so code is
-# made the quickest way. XLA's own passes, which choose what is computed and in which order, are
-# left as users have them.
-QUICKLY = ["--xla_backend_optimization_level=0"]
+# made the quickest way: unoptimised, and in one piece, since no core is free to make others. XLA's
+# own passes, which choose what is computed and in which order, are left as users have them.
+QUICKLY = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
 if jax.__version_info__ < (0, 11):  # JAX 0.12 refuses a flag that it does not know
     QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICKLY))
