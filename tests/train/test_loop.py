@@ -55,6 +55,19 @@ def finished(smoke, tmp_path_factory):
     return run, smoke
 
 
+def interrupt_after(steps, number, patch):
+    """Sends this process a signal after so many steps."""
+    add, seen = Interval.add, []
+
+    def add_and_interrupt(self, metrics):
+        add(self, metrics)
+        seen.append(metrics)
+        if len(seen) == steps:
+            os.kill(os.getpid(), number)
+
+    patch.setattr(Interval, "add", add_and_interrupt)
+
+
 def records(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -104,22 +117,14 @@ def test_statistics_of_the_training_pixels_are_kept(finished, image_folder):
     np.testing.assert_allclose(summary["pixel_mean"], np.mean(pixels), rtol=1e-6)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_interrupted_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, number):
+def test_run_interrupted_twice_resumes_to_the_same_bits(finished, tmp_path, monkeypatch):
     whole, smoke = finished
     run = tmp_path / "run"
-    add, seen = Interval.add, []
-
-    def add_and_interrupt(self, metrics):
-        add(self, metrics)
-        seen.append(metrics)
-        if len(seen) == 3:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(Interval, "add", add_and_interrupt)
-    assert train(smoke, run) == 128 + number
-    monkeypatch.undo()
-    final_state(run, 3)
+    for number, steps, last in ((signal.SIGINT, 3, 3), (signal.SIGHUP, 2, 5)):
+        with monkeypatch.context() as patch:
+            interrupt_after(steps, number, patch)
+            assert train(smoke, run) == 128 + number
+        final_state(run, last)
     assert train(smoke, run) == 0
     chex.assert_trees_all_equal(final_state(run, 6), final_state(whole, 6))
     evaluated = [{k: v for k, v in r.items() if k != "step"} for r in records(run) if "eval/n" in r]
@@ -189,17 +194,12 @@ def test_unreadable_test_image_is_refused_before_the_first_step(plain, image_fol
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_on_other_images_is_refused(plain, image_folder, tmp_path):
-    images = tmp_path / "images"
-    for path in image_folder.rglob("*.png"):
-        target = images / path.relative_to(image_folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    place = f"--config.data.path={images}"
-    train(plain, tmp_path / "run", place, "--config.train.steps=2")
+def test_resuming_on_other_images_is_refused(smoke, run, image_folder, tmp_path):
+    images = shutil.copytree(image_folder, tmp_path / "images")
     (images / "train" / "00.png").unlink()
-    with pytest.raises(InputError, match="15"):
-        train(plain, tmp_path / "run", place, "--config.train.steps=4")
+    copy = shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(InputError, match=r"train: 0 added, 1 removed"):
+        train(smoke, copy, f"--config.data.path={images}", "--config.train.steps=4")
 
 
 @pytest.mark.parametrize(
