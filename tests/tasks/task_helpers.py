@@ -58,14 +58,19 @@ class Stepper:
 
     Attributes:
         state: the initial one, on the host.
+
+    Args:
+        state: the initial one, of a task with the same modules, which is not drawn again.
     """
 
-    def __init__(self, task: Any, optimizer: Any = SGD, devices: int = 1) -> None:
+    def __init__(
+        self, task: Any, optimizer: Any = SGD, devices: int = 1, state: Any = None
+    ) -> None:
         self.task, self.mesh = task, parallel.make_mesh(devices)
         self.optimizers = dict.fromkeys(task.learning_rates, optimizer)
         self.step = compile_step(task, self.optimizers, self.mesh)
         init = jax.jit(lambda: init_state(task, self.optimizers))
-        self.state = jax.device_get(init())
+        self.state = jax.device_get(init()) if state is None else state
 
     def __call__(self, state: Any, images: Any) -> Any:
         """State and metrics after a step, on the host; the state given stays usable."""
@@ -82,7 +87,8 @@ def at_rates(state: Any, **rates: float) -> Any:
     players = dict(state.players)
     for name, rate in rates.items():
         opt_state = players[name].opt_state
-        opt_state = opt_state._replace(hyperparams={"learning_rate": jnp.float32(rate)})
+        hyperparams = {**opt_state.hyperparams, "learning_rate": jnp.float32(rate)}
+        opt_state = opt_state._replace(hyperparams=hyperparams)  # all, or it is compiled again
         players[name] = players[name].replace(opt_state=opt_state)
     return state.replace(players=players)
 

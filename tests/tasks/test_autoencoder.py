@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+from functools import partial
 from pathlib import Path
 
 import chex
@@ -13,7 +14,6 @@ import pytest
 from PIL import Image
 
 from avq import parallel
-from avq.checkpoint import Checkpoints
 from avq.errors import InputError
 from avq.losses import ADVERSARIAL
 from avq.models.build import make_autoencoder, make_discriminator
@@ -21,6 +21,8 @@ from avq.pixels import to_float
 from avq.train.loop import optimizers_of
 
 from .task_helpers import ADAM, BATCH, PLAIN, Stepper, at_rates, change, make_task
+
+ALONE = {"loss.adversarial_weight": 0.0}
 
 
 def assert_same_step(found, expected, before):
@@ -43,15 +45,16 @@ def test_everything_stays_finite_and_keeps_its_shape(one_step):
 
 def test_devices_do_not_change_gradients_statistics_or_codebook(images, one_step):
     before, alone, alone_metrics = one_step
-    state, metrics = Stepper(make_task(), devices=8)(before, images)
+    steps = Stepper(make_task(), devices=8, state=before)
+    state, metrics = steps(before, images)
     assert_same_step(state, alone, before)
     chex.assert_trees_all_close(metrics, alone_metrics, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def in_parts():
+def in_parts(plain):
     """Steps of the plain autoencoder on two devices, in two micro-batches."""
-    return Stepper(make_task(PLAIN, {"optim.accumulate": 2}), devices=2)
+    return Stepper(make_task(PLAIN, {"optim.accumulate": 2}), devices=2, state=plain.state)
 
 
 def test_micro_batches_that_are_alike_are_the_batch(images, plain, in_parts):
@@ -103,14 +106,21 @@ def test_unsynced_batch_norm_keeps_the_mean_of_the_devices_statistics(images, pl
         for half in (images[:4], images[4:])
     ]
     expected = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
-    unsynced = Stepper(make_task(PLAIN, {"model.sync_batch_norm": False}), devices=2)
+    task = make_task(PLAIN, {"model.sync_batch_norm": False})
+    unsynced = Stepper(task, devices=2, state=plain.state)
     together, _ = unsynced(plain.state, images)
     found = together.players["vqvae"].model_state["batch_stats"]["encoder"]
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_players_do_not_meet_before_the_start(images):
-    late = Stepper(make_task(PLAIN, {"loss.adversarial_start": 1}), optax.adam(1e-2))
+@pytest.fixture(scope="module")
+def adam():
+    """Steps of Adam of the plain autoencoder; `at_rates` sets its rates."""
+    return Stepper(make_task(PLAIN), ADAM)
+
+
+def test_players_do_not_meet_before_the_start(images, adam):
+    late = Stepper(make_task(PLAIN, {"loss.adversarial_start": 1}), ADAM, state=adam.state)
     before = late.state
     after, metrics = late(before, images)
     for part in ("params", "opt_state"):
@@ -127,20 +137,21 @@ def test_players_do_not_meet_before_the_start(images):
     chex.assert_trees_all_close(metrics.means["loss"], expected, rtol=1e-6)
 
 
-def test_codebooks_follow_the_latents_that_pass_before_quantisation_starts(images):
-    late = Stepper(make_task(PLAIN, {"loss.quantization_start": 1, "loss.adversarial_weight": 0.0}))
+@pytest.fixture(scope="module")
+def alone():
+    """Steps of the plain autoencoder without a discriminator."""
+    return Stepper(make_task(PLAIN, ALONE))
+
+
+def test_codebooks_follow_the_latents_that_pass_before_quantisation_starts(images, alone):
+    task = make_task(PLAIN, ALONE, {"loss.quantization_start": 1})
+    late = Stepper(task, state=alone.state)
     after, metrics = late(late.state, images)
     assert metrics.means["quantization"] == 0
     codebook = after.players["vqvae"].model_state["codebook"]["encoder"]["quantizers_0"]
     assert codebook["counts"].sum() > 0
     _, metrics = late(after, images)
     assert metrics.means["quantization"] > 0
-
-
-@pytest.fixture(scope="module")
-def adam():
-    """Steps of Adam of the plain autoencoder; `at_rates` sets its rates."""
-    return Stepper(make_task(PLAIN), ADAM)
 
 
 @pytest.mark.parametrize("still", ["vqvae", "discriminator"])
@@ -191,8 +202,7 @@ def test_generator_gradient_equals_that_of_the_loss_written_out(images, ah, one_
     chex.assert_trees_all_close(after.players["vqvae"].params, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_degraded_image_is_encoded_and_its_target_compared_with(images):
-    alone = Stepper(make_task(PLAIN, {"loss.adversarial_weight": 0.0}))
+def test_degraded_image_is_encoded_and_its_target_compared_with(images, alone):
     degraded = np.clip(images.astype(int) + 40, 0, 255).astype(np.uint8)
     batch = parallel.shard_batch({"image": degraded, "target": images}, alone.mesh)
     after, metrics = jax.device_get(alone.step(alone.placed(alone.state), {}, batch))
@@ -201,11 +211,11 @@ def test_degraded_image_is_encoded_and_its_target_compared_with(images):
     chex.assert_trees_all_close(*codebooks, rtol=1e-5)  # of what was encoded
 
     state = jax.tree.map(jnp.asarray, alone.state)
-    out, _ = make_autoencoder(alone.task.config["model"]).apply(
+    vqvae = make_autoencoder(alone.task.config["model"])
+    apply = partial(vqvae.apply, train=True, mutable=["batch_stats", "codebook"])
+    out, _ = jax.jit(apply)(
         state.players["vqvae"].variables(),
         to_float(jnp.asarray(degraded)),
-        train=True,
-        mutable=["batch_stats", "codebook"],
         rngs={"codebook": jax.random.fold_in(jax.random.wrap_key_data(state.rng), 0)},
     )
     error = np.abs(np.asarray(out.images) - to_float(images)).mean() / 0.3
@@ -245,9 +255,8 @@ def test_discriminator_of_one_layer_has_no_statistics_and_plays(images):
     chex.assert_trees_all_equal_shapes_and_dtypes(after, steps.state)
 
 
-def test_autoencoder_trains_alone_without_a_discriminator(images):
-    steps = Stepper(make_task(PLAIN, {"loss.adversarial_weight": 0.0}))
-    after, metrics = steps(steps.state, images)
+def test_autoencoder_trains_alone_without_a_discriminator(images, alone):
+    after, metrics = alone(alone.state, images)
     assert set(after.players) == {"vqvae"}
     assert "adversarial" not in metrics.means
     chex.assert_tree_all_finite(after)
@@ -274,8 +283,8 @@ def test_gradient_codebook_moves_by_gradient(images):
 
 
 @pytest.mark.parametrize("kind", ["hinge", "least_squares"])
-def test_other_adversarial_losses_reach_both_players(kind, images):
-    steps = Stepper(make_task(PLAIN, {"loss.adversarial": kind}))
+def test_other_adversarial_losses_reach_both_players(kind, images, plain):
+    steps = Stepper(make_task(PLAIN, {"loss.adversarial": kind}), state=plain.state)
     after, metrics = steps(steps.state, images)
     chex.assert_tree_all_finite((after, metrics))
     means = metrics.means
@@ -283,135 +292,6 @@ def test_other_adversarial_losses_reach_both_players(kind, images):
     chex.assert_trees_all_close(means["loss"], expected, rtol=1e-6)
     nothing = ADVERSARIAL[kind].generator(jnp.zeros((1, 1, 1, 1)))
     assert means["adversarial"] != nothing
-
-
-ALL_ON = {
-    "loss.adversarial_adaptive": True,
-    "loss.r1": 1.0,
-    "loss.lecam": 0.5,
-    "loss.feature_matching": 0.2,
-}
-
-
-@pytest.fixture(scope="module")
-def all_on(images):
-    """Steps under all losses against a discriminator, from the state after one of them."""
-    steps = Stepper(make_task(PLAIN, ALL_ON))
-    return steps, *steps(steps.state, images)
-
-
-def averages(state):
-    return state.players["discriminator"].model_state["averages"]
-
-
-def with_averages(state, **values):
-    """The state with other average logits."""
-    player = state.players["discriminator"]
-    player = player.replace(
-        model_state={**player.model_state, "averages": jax.tree.map(np.float32, values)}
-    )
-    return state.replace(players={**state.players, "discriminator": player})
-
-
-def test_losses_against_a_discriminator_are_finite_and_average_its_logits(all_on):
-    steps, after, metrics = all_on
-    chex.assert_tree_all_finite((after, metrics))
-    means = metrics.means
-    for name in ("adversarial_scale", "r1", "feature_matching"):
-        assert means[name] > 0
-    assert averages(steps.state) == {"real": 0, "fake": 0}
-    expected = {name: 0.01 * means[f"{name}_logit"] for name in ("real", "fake")}
-    chex.assert_trees_all_close(averages(after), expected, rtol=1e-5)
-    expected = means["reconstruction"] + means["quantization"]
-    expected += 0.1 * means["adversarial_scale"] * means["adversarial"]
-    np.testing.assert_allclose(means["loss"], expected + 0.2 * means["feature_matching"], rtol=1e-5)
-
-
-def test_devices_and_micro_batches_that_are_alike_do_not_change_these_losses(images, all_on):
-    images = images[:4].repeat(2, axis=0)
-    steps, before, _ = all_on
-    before = with_averages(before, real=0.3, fake=-0.2)
-    expected, means = steps(before, images)
-    in_parts = Stepper(make_task(PLAIN, ALL_ON, {"optim.accumulate": 2}), devices=2)
-    found, found_means = in_parts(before, images)
-    assert means.means["lecam"] > 0
-    chex.assert_trees_all_close(found_means.means, means.means, rtol=1e-3)
-    chex.assert_trees_all_close(averages(found), averages(expected), rtol=1e-5)
-    changes = [change("discriminator", before, after) for after in (expected, found)]
-    chex.assert_trees_all_close(*changes, rtol=1e-2, atol=1e-4)
-
-
-def test_lecam_reaches_the_discriminator_alone(images, all_on):
-    steps, before, _ = all_on
-    near, far = (steps(with_averages(before, real=by, fake=-by), images)[0] for by in (0.0, 3.0))
-    chex.assert_trees_all_equal(near.players["vqvae"], far.players["vqvae"])
-    moved = change("discriminator", near, far)
-    assert optax.tree.norm(moved) > 0.1
-
-
-def test_discriminator_gradient_equals_that_of_its_losses_written_out(images, all_on):
-    """Feature matching is none of them."""
-    steps, before, _ = all_on
-    before = with_averages(before, real=0.3, fake=-0.2)
-    after, _ = steps(before, images)
-    config = steps.task.config
-    discriminator = make_discriminator(config["discriminator"], config["model"])
-    before, targets = jax.tree.map(jnp.asarray, (before, to_float(jnp.asarray(images))))
-    player = before.players["discriminator"]
-
-    def reconstructions():
-        outputs, _ = make_autoencoder(config["model"]).apply(
-            before.players["vqvae"].variables(),
-            targets,
-            train=True,
-            mutable=["batch_stats", "codebook"],
-            rngs={"codebook": jax.random.key(0)},
-        )
-        return outputs.images
-
-    def written_out(params, images):
-        def logits(x):
-            variables = {"params": params, "batch_stats": player.model_state["batch_stats"]}
-            return discriminator.apply(variables, x, train=True, mutable=["batch_stats"])[0]
-
-        real, fake = logits(targets), logits(images)
-        entropy = -jnp.mean(jnp.log(jax.nn.sigmoid(real)) + jnp.log(jax.nn.sigmoid(-fake)))
-        slopes = jax.grad(lambda x: jnp.sum(logits(x)) / 16)(targets)  # of 4x4 patches
-        above, below = jnp.maximum(real + 0.2, 0), jnp.maximum(0.3 - fake, 0)
-        lecam = jnp.mean(above**2) + jnp.mean(below**2)
-        return entropy + jnp.sum(slopes**2) / BATCH / 2 + 0.5 * lecam
-
-    gradients = jax.jit(lambda p: jax.grad(written_out)(p, reconstructions()))(player.params)
-    expected = jax.tree.map(lambda p, g: p - g, player.params, gradients)
-    chex.assert_trees_all_close(
-        after.players["discriminator"].params, expected, rtol=1e-3, atol=1e-5
-    )
-
-
-def test_averages_of_logits_are_saved_and_resumed_to_the_same_bits(images, all_on, tmp_path):
-    steps, before, _ = all_on
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, before, {})
-        checkpoints.wait()
-        target = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(
-                a.shape, a.dtype, sharding=parallel.replicated(steps.mesh)
-            ),
-            before,
-        )
-        _, restored = checkpoints.restore_newest(target)
-    chex.assert_trees_all_equal(jax.device_get(restored), before)
-    chex.assert_trees_all_equal(steps(restored, images), steps(before, images))
-
-
-def test_discriminator_without_lecam_keeps_no_averages(plain):
-    assert set(plain.state.players["discriminator"].model_state) == {"batch_stats"}
-
-
-def test_features_of_a_discriminator_without_hidden_layers_are_refused():
-    one_layer = {"discriminator.filters": (1,), "discriminator.strides": (1,)}
-    with pytest.raises(InputError, match=r"^loss\.feature_matching needs [^\n]*$"):
-        make_task(PLAIN, one_layer, {"loss.feature_matching": 1.0})
 
 
 def test_each_player_has_its_own_decay_of_the_mean_gradient():
