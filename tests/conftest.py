@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import avq
 from avq import cli, tasks
+from avq.apply.export import export
 from avq.train import loop
 
 CACHE = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", Path.home() / ".cache" / "avq" / "tests"))
@@ -106,6 +107,14 @@ def run(smoke, tmp_path_factory) -> Path:
 def tokenizer(run) -> avq.Tokenizer:
     """The model of `run`."""
     return avq.load(run)
+
+
+@pytest.fixture(scope="session")
+def released(tokenizer, tmp_path_factory) -> Path:
+    """Released folder of that model, which loads faster than `run`. To be left as it is."""
+    folder: Path = tmp_path_factory.mktemp("released") / "model"
+    export(tokenizer.trained, folder, "# card\n")
+    return folder
 
 
 @pytest.fixture(scope="session")

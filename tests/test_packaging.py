@@ -54,6 +54,15 @@ def names_and_sizes(wheel):
         return {info.filename: info.file_size for info in archive.infolist()}
 
 
+# Runs one after the other in one process, which starts once.
+TRAIN = """
+import sys
+from avq import main
+for words in sys.argv[1:]:
+    assert main.main(words.split()) == 0
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
@@ -117,12 +126,11 @@ def test_runs_are_trained_and_evaluated_in_an_empty_folder(installed, empty, pla
         "    config = common.system('tiny', levels=1, attention_norm='off')\n"
         "    config.loss.adversarial_weight = 0.0\n    return config\n"
     )
-    train = installed / "python", "-m", "avq.main"
-    shrunk = [*plain[1:], "--config.train.steps=2"]
-    first = run(*train, "--config=configs/vqvae.py:tiny", "--workdir=runs/a", *shrunk, folder=empty)
-    run(*train, "--config", "vqvae:tiny", "--workdir", "runs/b", *shrunk, folder=empty)
-    run(*train, "--config", "mine.py", "--workdir", "runs/c", *shrunk, folder=empty)
-    assert "eval at 2" in first
+    python, shrunk = installed / "python", [*plain[1:], "--config.train.steps=2"]
+    named = "--config=configs/vqvae.py:tiny", "--workdir=runs/a"
+    assert "eval at 2" in run(python, "-m", "avq.main", *named, *shrunk, folder=empty)
+    others = "--config vqvae:tiny --workdir runs/b", "--config mine.py --workdir runs/c"
+    run(python, "-c", TRAIN, *(" ".join((other, *shrunk)) for other in others), folder=empty)
     run(installed / "avq", "eval", "runs/a", "--json", "a.json", folder=empty)
     assert json.loads((empty / "a.json").read_text())["n"] == 4
     # The same settings under three names.

@@ -1,18 +1,17 @@
 """Codes of images that a prior completes, given some of them."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
 from avq import cpu
 from avq.apply.prior import Prior
 from avq.apply.tokenizer import Codes
 from avq.errors import InputError
-from avq.models.prior import Drawing
+from avq.models.prior import Drawing, PriorModule
 
 
 class Completion:
@@ -25,13 +24,8 @@ class Completion:
 
     def __init__(self, prior: Prior, how: Drawing) -> None:
         self.prior = prior
-        module = prior.module
-
-        def draw(variables: Any, start: Any, labels: Any, numbers: Any, seed: Any) -> Any:
-            keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(numbers)
-            return module.draw(variables, start, labels, keys, how)
-
-        self._draw = jax.jit(draw, compiler_options=cpu.compiler_options("inference"))
+        options = cpu.compiler_options("inference")
+        self._draw = jax.jit(drawing(prior.module, how), compiler_options=options)
 
     def __call__(
         self,
@@ -54,12 +48,31 @@ class Completion:
         none = np.full(rows, self.prior.label(None))
         drawn = self._draw(
             self.prior.variables,
-            tuple(np.asarray(grid, np.int32) for grid in start),
-            np.asarray(none if labels is None else labels, np.int32),
-            np.asarray(np.arange(rows) if numbers is None else numbers, np.uint32),
-            np.uint32(seed),
+            {
+                "start": tuple(np.asarray(grid, np.int32) for grid in start),
+                "label": np.asarray(none if labels is None else labels, np.int32),
+                "seed": np.full(rows, seed, np.uint32),
+                "number": np.asarray(np.arange(rows) if numbers is None else numbers, np.uint32),
+            },
         )
         return tuple(map(np.asarray, drawn))
+
+
+def drawing(module: PriorModule, how: Drawing) -> Callable[[Any, Any], Any]:
+    """`(variables, rows) -> codes`, which draws the missing codes of each row by itself.
+
+    `rows` has arrays of `start`, the grids with `places.UNKNOWN` for missing codes, `label`, the
+    number of the class, and `seed` and `number`, of which the PRNG key is made.
+    """
+
+    def key(seed: Array, number: Array) -> Array:
+        return jax.random.fold_in(jax.random.key(seed), number)
+
+    def draw(variables: Any, rows: Any) -> Any:
+        keys = jax.vmap(key)(rows["seed"], rows["number"])
+        return module.draw(variables, rows["start"], rows["label"], keys, how)
+
+    return draw
 
 
 def require_size(prior: Prior, size: tuple[int, ...]) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from avq import cpu, parallel
+from avq.apply.completion import drawing
 from avq.apply.pictures import require_folder, tiled, write_png
 from avq.apply.prior import Prior
 from avq.apply.tokenizer import Codes, Tokenizer
@@ -42,13 +43,8 @@ class Sampler:
     def __init__(self, module: PriorModule, tokenizer: Tokenizer, how: Drawing, mesh: Mesh) -> None:
         self._tokenizer, self._mesh = tokenizer, mesh
         self._grids = module.grids
-
-        def draw(variables: Any, rows: Any) -> Any:
-            keys = jax.vmap(_key)(rows["seed"], rows["number"])
-            return module.draw(variables, rows["start"], rows["label"], keys, how)
-
         options = cpu.compiler_options("inference")
-        self._draw = parallel.map_rows(draw, mesh, options)
+        self._draw = parallel.map_rows(drawing(module, how), mesh, options)
 
     def codes(
         self, variables: Any, groups: Sequence[int], seed: int, labels: Int[np.ndarray, "g"]
@@ -83,11 +79,6 @@ class Sampler:
         return [
             self._tokenizer.decode(codes) for codes in self.codes(variables, groups, seed, labels)
         ]
-
-
-def _key(seed: Array, number: Array) -> Array:
-    """PRNG key of an image."""
-    return jax.random.fold_in(jax.random.key(seed), number)
 
 
 def sample(

@@ -1,15 +1,23 @@
 """`avq eval`."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from avq.cli.app import RunArgument, StepOption, require_writable, verb, write_page
 from avq.errors import InputError
+
+if TYPE_CHECKING:
+    from avq.evaluate.baselines import Fit
+    from avq.evaluate.comparison import Comparison
+    from avq.evaluate.measuring import Measured, Measuring
+    from avq.evaluate.metrics import Metric
+    from avq.report.report import Report
+    from avq.trained import TrainedModel
 
 
 @verb(
@@ -69,23 +77,15 @@ def evaluate(
     """Measures a run's reconstructions over a set of images; of a prior's run, likelihood of codes
     and samples.
     """
-    from tqdm import tqdm
-
     from avq import cpu
     from avq.cli.evaluate_prior import evaluate_prior, is_prior
-    from avq.evaluate.baselines import measure_baselines, table, training_codebooks
-    from avq.evaluate.comparison import compare_runs, require_same_data
+    from avq.evaluate.baselines import training_codebooks
     from avq.evaluate.evaluation import open_test_images
-    from avq.evaluate.inside import look_inside
     from avq.evaluate.measuring import Measuring
-    from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
     from avq.evaluate.network_metrics import network_metrics
     from avq.json_files import write_json
-    from avq.report import comparison as side_by_side
     from avq.report.card import card
-    from avq.report.page import page
     from avq.report.report import make_report
-    from avq.trained import load_model
 
     require_writable(json_file, report_file, card_file)
     if is_prior(run):
@@ -97,52 +97,102 @@ def evaluate(
             )
         evaluate_prior(run, data, step, json_file, report_file)
         return
-    if aligned and aligned not in ALIGNED:
-        raise InputError(f"--aligned: {aligned!r} is not one of {', '.join(ALIGNED)}.")
+    metrics = _aligned_metrics(aligned)
     if more_runs and not compare:
         raise InputError(f"{str(more_runs[0])!r} follows a run. Give --compare before other runs.")
     cpu.keep_memory()
     names = [str(path) for path in (run, *(compare or ()), *(more_runs or ()))]
-    runs = [load_model(name, step) for name in names]
-    datasets = [{**each.dataset, "channels": each.model.channels} for each in runs]
-    require_same_data(names, datasets, own=not data)
-    trained = runs[0]
+    runs = _load_runs(names, step, own=not data)
+    trained, where = runs[0], data or runs[0].config["data"]["path"]
     images, summary = open_test_images(trained, data, split)
     fit = training_codebooks(trained.config["data"], trained.dataset) if baselines else None
-    metrics = {"eye_colour": EyeColour(ALIGNED[aligned])} if aligned else {}
     networks = network_metrics(inception, lpips or (), fid, len(images), summary.size)
-    where = data or trained.config["data"]["path"]
     measuring = Measuring(images, summary, where, split, batch_size, metrics, networks)
-    total = len(runs) * measuring.passes * len(images)
-    with tqdm(total=total, unit="img", disable=not sys.stderr.isatty()) as bar:
-        measured = [measuring.measure(each, bar.update) for each in runs]
-    results, values = measured[0].results, measured[0].values
-    print("\n".join(_lines(values)))
-    comparison = None
-    if len(runs) > 1:
-        comparison = compare_runs(
-            names, [each.results for each in measured], [each.values for each in measured]
-        )
-        print("\n".join(("", *side_by_side.lines(comparison))))
-        values["compare"] = side_by_side.as_json(comparison)
+    measured = _measure(measuring, runs)
+    comparison = _compare(names, measured) if len(runs) > 1 else None
     if fit:
-        found = measure_baselines(
-            trained.model, results, images, summary, fit, measuring.mesh, measuring.batch_size
-        )
-        print("\n".join(("", *table(found))))
-        values["baselines"] = {name: asdict(baseline) for name, baseline in found.items()}
+        _add_baselines(measured[0], measuring, trained, fit)
     if json_file:
-        write_json(json_file, values)
-    if not report_file and not card_file:
-        return
-    report = make_report(run, trained, measured[0], measuring.mesh, comparison)
+        write_json(json_file, measured[0].values)
+    if report_file or card_file:
+        report = make_report(run, trained, measured[0], measuring.mesh, comparison)
     if report_file:
-        inside = look_inside(
-            trained.model, trained.variables, images, results, summary.size, trained.degradation
-        )
-        write_page(report_file, page(report, inside), "report")
+        write_page(report_file, _page(report, measured[0], measuring, trained), "report")
     if card_file:
         write_page(card_file, card(report), "card")
+
+
+def _aligned_metrics(kind: str) -> "dict[str, Metric[Any]]":
+    """Metrics of aligned faces, by name; none for a `kind` of ''."""
+    from avq.evaluate.metrics.symmetry import ALIGNED, EyeColour
+
+    if kind and kind not in ALIGNED:
+        raise InputError(f"--aligned: {kind!r} is not one of {', '.join(ALIGNED)}.")
+    return {"eye_colour": EyeColour(ALIGNED[kind])} if kind else {}
+
+
+def _load_runs(names: Sequence[str], step: int | None, own: bool) -> "list[TrainedModel]":
+    """Loads runs that can be measured on the same images.
+
+    Args:
+        names: of the runs.
+        step: of the checkpoint; None for the best.
+        own: whether the images are those of the runs.
+    """
+    from avq.evaluate.comparison import require_same_data
+    from avq.trained import load_model
+
+    runs = [load_model(name, step) for name in names]
+    datasets = [{**each.dataset, "channels": each.model.channels} for each in runs]
+    require_same_data(names, datasets, own)
+    return runs
+
+
+def _measure(measuring: "Measuring", runs: "Sequence[TrainedModel]") -> "list[Measured]":
+    """Measures runs under a progress bar, and prints the measures of the first."""
+    from tqdm import tqdm
+
+    total = len(runs) * measuring.passes * len(measuring.images)
+    with tqdm(total=total, unit="img", disable=not sys.stderr.isatty()) as bar:
+        measured = [measuring.measure(each, bar.update) for each in runs]
+    print("\n".join(_lines(measured[0].values)))
+    return measured
+
+
+def _compare(names: Sequence[str], measured: "Sequence[Measured]") -> "Comparison":
+    """Compares runs, prints how, and adds it to the values of the first."""
+    from avq.evaluate.comparison import compare_runs
+    from avq.report.comparison import as_json, lines
+
+    comparison = compare_runs(
+        names, [each.results for each in measured], [each.values for each in measured]
+    )
+    print("\n".join(("", *lines(comparison))))
+    measured[0].values["compare"] = as_json(comparison)
+    return comparison
+
+
+def _add_baselines(
+    measured: "Measured", measuring: "Measuring", trained: "TrainedModel", fit: "Fit"
+) -> None:
+    """Measures the baselines of a run, prints them, and adds them to its values."""
+    from avq.evaluate.baselines import measure_baselines, table
+
+    about = measuring.images, measuring.summary, fit, measuring.mesh, measuring.batch_size
+    baselines = measure_baselines(trained.model, measured.results, *about)
+    print("\n".join(("", *table(baselines))))
+    measured.values["baselines"] = {name: asdict(each) for name, each in baselines.items()}
+
+
+def _page(
+    report: "Report", measured: "Measured", measuring: "Measuring", trained: "TrainedModel"
+) -> str:
+    """HTML of a run's report, with pictures of the images that it was measured on."""
+    from avq.evaluate.inside import look_inside
+    from avq.report.page import page
+
+    about = measuring.images, measured.results, measuring.summary.size, trained.degradation
+    return page(report, look_inside(trained.model, trained.variables, *about))
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:

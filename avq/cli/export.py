@@ -13,6 +13,7 @@ from avq.errors import InputError
 
 if TYPE_CHECKING:
     from avq.apply.codec.stored import Codec
+    from avq.apply.export import Pair
     from avq.apply.tokenizer import Tokenizer
 
 
@@ -61,9 +62,8 @@ def export(
     without training state.
     """
     from avq import cpu
-    from avq.apply.export import PICTURE, SHOWN, require_released, shown_pairs
+    from avq.apply.export import PICTURE, require_released
     from avq.apply.export import export as write_folder
-    from avq.apply.pictures import Pictures
     from avq.apply.stablehlo import require_flatbuffers
     from avq.apply.tokenizer import load
     from avq.trained import model_folder
@@ -78,10 +78,7 @@ def export(
     coder = codec_of(folder, tokenizer) if codec else _codec(folder, tokenizer)
     others, sections = _others(tokenizer, coder, (size or tokenizer.image_size) if stablehlo else 0)
     text, figures = _card(run, tokenizer, eval_file, PICTURE if images else "", sections)
-    shown = None
-    if images:
-        pictures = Pictures(images, tokenizer.trained.data)
-        shown = shown_pairs(tokenizer, itertools.islice(pictures, SHOWN))
+    shown = _pairs(images, tokenizer) if images else None
     write_folder(tokenizer.trained, out, text, shown, others)
     about = f"card {figures} figures, {'with' if coder else 'without'} codec"
     print(f"{out}: model {tokenizer.digest} of step {tokenizer.trained.step:,}, {about}")
@@ -123,6 +120,15 @@ def _others(
         others |= files
         sections.append(section(size, tokenizer.channels))
     return others, sections
+
+
+def _pairs(images: list[str], tokenizer: "Tokenizer") -> "list[Pair]":
+    """Squares of the first of some images, and their reconstructions."""
+    from avq.apply.export import SHOWN, shown_pairs
+    from avq.apply.pictures import Pictures
+
+    pictures = Pictures(images, tokenizer.trained.data)
+    return shown_pairs(tokenizer, itertools.islice(pictures, SHOWN))
 
 
 def _card(

@@ -33,13 +33,14 @@ class Measuring:
     """What runs are measured on, and by which metrics beside `METRICS`.
 
     Attributes:
+        images: to measure on.
+        summary: of the training images.
         mesh: all devices.
         batch_size: images at a time, a multiple of the number of devices.
         passes: times that every image is gone through for a run.
 
     Args:
-        images: to measure on.
-        summary: of the training images.
+        images, summary: as above.
         data: where the images come from, a path.
         split: which of them they are.
         batch_size: rounded up to a multiple of the number of devices.
@@ -60,7 +61,7 @@ class Measuring:
         self.mesh = parallel.make_mesh()
         self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
         self.passes = 2 if networks else 1
-        self._images, self._summary, self._where = images, summary, (data, split)
+        self.images, self.summary, self._where = images, summary, (data, split)
         self._metrics, self._networks = metrics, networks
 
     def measure(
@@ -74,7 +75,7 @@ class Measuring:
         """
         degradation = trained.degradation
         evaluator = Evaluator(trained.model, self.mesh, self._metrics, degradation)
-        about = self._images, self._summary, self.batch_size
+        about = self.images, self.summary, self.batch_size
         results = evaluator.evaluate(trained.variables, *about, on_images)
         lines = meanings(evaluator.metrics)
         if self._networks:
@@ -93,11 +94,11 @@ class Measuring:
         (data, split), own = self._where, trained.config["data"]["path"]
         return results.measures | {
             "interval": intervals(results.per_image),
-            "by_source": by_source(results, self._images),
-            "image_size": self._summary.size,
+            "by_source": by_source(results, self.images),
+            "image_size": self.summary.size,
             "crop": "centre square",
             "range": "[-1, 1]; ssim and ms_ssim [0, 1]",
-            "trained_on": trained_on(self._images, self._summary, data, own),
+            "trained_on": trained_on(self.images, self.summary, data, own),
             "step": trained.step,
             "split": split,
             "data": data,

@@ -228,37 +228,21 @@ def with_networks(
         batch_size: a multiple of the number of devices.
         on_images: called after every batch with the number of this process's images in it.
     """
-    model, mesh = evaluator.model, evaluator.mesh
-    whole = parallel.replicated(mesh)
-
-    def outputs(
-        variables: Variables,
-        networks: list[Variables],
-        batch: Mapping[str, UInt8[Array, "b h w c"]],
-        mask: Bool[Array, "b"],
-    ) -> Any:
-        targets = batch.get("target", batch["image"])
-        made = to_uint8(model.apply(variables, to_float(batch["image"])).images)
-        pairs = zip(metrics, networks, strict=True)
-        rgb = as_channels(made, 3), as_channels(targets, 3)
-        return mask, [metric.outputs(network, *rgb) for metric, network in pairs]
-
-    # With the options of `Evaluator`, or the reconstructions would differ by rounding.
-    compiled = jax.jit(outputs, out_shardings=whole, compiler_options=cpu.compiler_options())
+    mesh = evaluator.mesh
+    outputs = _compiled_outputs(metrics, evaluator)
+    networks = jax.device_put([m.variables for m in metrics], parallel.replicated(mesh))
     for metric in metrics:
         metric.start()
-    networks = jax.device_put([metric.variables for metric in metrics], whole)
-    host, hosts = jax.process_index(), jax.process_count()
     for batch, mask in eval_batches(
         images,
         image_size=summary.size,
         batch_size=batch_size,
         degradation=evaluator.degradation,
-        host=host,
-        hosts=hosts,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
     ):
         sharded = parallel.shard_batch((batch, mask), mesh)
-        counted, found = jax.device_get(compiled(variables, networks, *sharded))
+        counted, found = jax.device_get(outputs(variables, networks, *sharded))
         for metric, rows in zip(metrics, found, strict=True):
             metric.add(rows[counted])
         on_images(int(mask.sum()))
@@ -267,3 +251,28 @@ def with_networks(
         measures |= metric.summary()
         per_image |= metric.per_image()
     return replace(results, measures=measures, per_image=per_image)
+
+
+def _compiled_outputs(
+    metrics: Sequence[NetworkMetric], evaluator: Evaluator
+) -> Callable[..., tuple[Any, list[Any]]]:
+    """Compiles `(variables of the model, of the networks, batch, mask) -> (mask, outputs of each
+    metric)`, whose results every process has whole.
+    """
+
+    def outputs(
+        variables: Variables,
+        networks: list[Variables],
+        batch: Mapping[str, UInt8[Array, "b h w c"]],
+        mask: Bool[Array, "b"],
+    ) -> tuple[Any, list[Any]]:
+        targets = batch.get("target", batch["image"])
+        made = to_uint8(evaluator.model.apply(variables, to_float(batch["image"])).images)
+        pairs = zip(metrics, networks, strict=True)
+        rgb = as_channels(made, 3), as_channels(targets, 3)
+        return mask, [metric.outputs(network, *rgb) for metric, network in pairs]
+
+    # With the options of `Evaluator`, or the reconstructions would differ by rounding.
+    whole, options = parallel.replicated(evaluator.mesh), cpu.compiler_options()
+    compiled: Callable[..., Any] = jax.jit(outputs, out_shardings=whole, compiler_options=options)
+    return compiled

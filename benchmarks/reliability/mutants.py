@@ -63,7 +63,7 @@ TESTS = {
     "avq/evaluate/results.py": "tests/evaluate",
     "avq/evaluate/sources.py": "tests/evaluate",
     "avq/data/pipeline.py": "tests/data/test_pipeline.py",
-    "avq/config.py": "tests/test_config.py -k 'not trains_two_steps'",
+    "avq/config.py": "tests/test_config.py tests/test_systems.py -k 'not trains_two_steps'",
     "avq/settings.py": "tests/test_settings.py",
 }
 # Unions in annotations, for the most part.

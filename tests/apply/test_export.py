@@ -19,14 +19,6 @@ from avq.errors import InputError
 from .codec.codec_helpers import random_network
 
 
-@pytest.fixture(scope="module")
-def released(tokenizer, tmp_path_factory):
-    """To be left as it is."""
-    folder = tmp_path_factory.mktemp("released") / "model"
-    export(tokenizer.trained, folder, "# card\n")
-    return folder
-
-
 @pytest.fixture
 def copy(released, tmp_path):
     shutil.copytree(released, tmp_path / "copy")

@@ -1,6 +1,5 @@
 """A data set as codes: what is in the shards, and that no interruption and no device shows."""
 
-import functools
 import hashlib
 import json
 import shutil
@@ -12,41 +11,13 @@ import avq
 from avq import parallel
 from avq.apply import tokenize as module
 from avq.apply.code_files import read_codes
-from avq.apply.code_shards import Layout, read
+from avq.apply.code_shards import read
 from avq.data.dataset import open_dataset
 from avq.data.settings import Data
 from avq.data.split import open_splits
 from avq.data.views import SquareView
 from avq.errors import InputError
 from avq.settings import construct
-
-
-@pytest.fixture(scope="module")
-def one_device():
-    return parallel.make_mesh(1)
-
-
-@pytest.fixture(scope="module")
-def tokenized(tokenizer, one_device):
-    """Tokenizes into small shards, by default on one device. Compiles once for all tests."""
-    encoder = functools.cache(module._Encoder)
-
-    def call(path, target, **options):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "IMAGES_PER_SHARD", 8)
-            patch.setattr(module, "_Encoder", encoder)
-            model = options.pop("model", tokenizer)
-            return module.tokenize(model, str(path), target, **{"mesh": one_device, **options})
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def whole(tokenized, image_folder, tmp_path_factory):
-    """Codes of all twenty images. To be left as they are."""
-    target = tmp_path_factory.mktemp("tokenized") / "codes"
-    tokenized(image_folder, target)
-    return target
 
 
 @pytest.fixture
@@ -295,80 +266,3 @@ def test_file_killed_before_its_shards_were_removed_is_finished(
     tokenized(image_folder, file, on_images=done.append)
     assert done == []
     assert [path.name for path in tmp_path.iterdir()] == ["codes.npz"]
-
-
-def change(**values):
-    def write(folder):
-        about = json.loads((folder / "codes.json").read_text())
-        (folder / "codes.json").write_text(json.dumps(about | values))
-
-    return write
-
-
-def lose_a_shard(folder):
-    (folder / "train-00001-of-00002.array_record").unlink()
-
-
-def cut_a_shard(folder):
-    path = folder / "train-00001-of-00002.array_record"
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def exchange_shards(folder):
-    shutil.copy(
-        folder / "test-00000-of-00001.array_record", folder / "train-00001-of-00002.array_record"
-    )
-
-
-def flip_a_byte(folder):
-    path = folder / "train-00001-of-00002.array_record"
-    content = bytearray(path.read_bytes())
-    content[content.index(b"train/09.png") + 14] ^= 1
-    path.write_bytes(content)
-
-
-ELSEWHERE = [{"file": "../a.array_record", "split": "train", "images": 16}]
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lose_a_shard, "train-00001-of-00002.array_record is missing"),
-        (cut_a_shard, "is no whole ArrayRecord file"),
-        (exchange_shards, "has 4 images, and codes.json says 8"),
-        (flip_a_byte, r"train-00001-of-00002.array_record#1 in .* is damaged"),
-        (change(grids=[[2, 2]]), r"#0 in .* is damaged \(32 bytes, not 20\)"),
-        (change(grids=[[8, 8]]), r"#0 in .* is damaged"),
-        (change(codebook_sizes=[1]), r"#0 in .* is damaged \(codes are not all in 0\.\.0"),
-        (change(grids=None), "codes.json is damaged"),
-        (change(codebook_sizes=[0]), "codes.json is damaged"),
-        (change(counts={"train": 15, "test": 4}), "codes.json is damaged"),
-        (change(shards=ELSEWHERE), "names a file elsewhere"),
-        (change(format=2), "format 2, which this avq does not know"),
-        (lambda folder: (folder / "codes.json").write_text("{"), "codes.json' is damaged"),
-        (lambda folder: (folder / "codes.json").write_text("[]"), "codes.json is damaged"),
-        (lambda folder: (folder / "codes.json").unlink(), "holds no codes: no codes.json"),
-    ],
-)
-def test_damaged_folder_is_refused_in_one_line(whole, tmp_path, damage, message):
-    shutil.copytree(whole, tmp_path / "codes")
-    damage(tmp_path / "codes")
-    with pytest.raises(InputError, match=message) as error:
-        read(tmp_path / "codes", "train").arrays()
-    assert "\n" not in str(error.value)
-
-
-def test_split_that_there_is_not_is_refused(whole):
-    with pytest.raises(InputError, match="split 'val' is not one of train, test"):
-        read(whole, "val")
-
-
-def test_records_of_any_name_and_width_are_read_back():
-    layout = Layout(((2, 3), (1, 1)), (2**16 + 1, 256))
-    codes = (np.array([[0, 1, 2], [3, 2**16, 5]]), np.array([[255]]))
-    for name in ("", "a/ä.png", "\udcff.png"):
-        read_name, grids = layout.parsed(layout.record(name, codes))
-        assert read_name == name
-        assert [grid.dtype for grid in grids] == [np.uint32, np.uint8]
-        for ours, theirs in zip(grids, codes, strict=True):
-            np.testing.assert_array_equal(ours, theirs)

@@ -42,15 +42,15 @@ def read(folder):
 
 
 def test_decoded_images_are_the_reconstructed_ones(
-    invoke, run, photos, encoded, tmp_path, tokenizer
+    invoke, released, photos, encoded, tmp_path, tokenizer
 ):
-    result = invoke("decode", run, encoded, "-o", tmp_path / "decoded")
+    result = invoke("decode", released, encoded, "-o", tmp_path / "decoded")
     assert result.exit_code == 0, result.stderr
     decoded = read(tmp_path / "decoded")
     expected = {f"{name.rsplit('.', 1)[0]}.png": size for name, size in SIZES.items()}
     assert {name: pixels.shape[:2] for name, pixels in decoded.items()} == expected
     sheet = tmp_path / "sheet.png"
-    result = invoke("reconstruct", run, photos, "-o", tmp_path / "again", "--sheet", sheet)
+    result = invoke("reconstruct", released, photos, "-o", tmp_path / "again", "--sheet", sheet)
     assert result.exit_code == 0, result.stderr
     again = read(tmp_path / "again")
     assert again.keys() == decoded.keys()
@@ -71,13 +71,13 @@ def test_file_holds_the_smallest_integers_and_says_what_it_is_of(encoded, tokeni
         assert arrays["level1"].shape == (cells,)
 
 
-def test_images_come_from_files_patterns_and_archives(invoke, run, photos, tmp_path):
+def test_images_come_from_files_patterns_and_archives(invoke, released, photos, tmp_path):
     archive = tmp_path / "more.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.write(photos / "a.png", "z/a.png")
     out = tmp_path / "codes.npz"
     sources = (photos / "a.png", f"{photos}/b/*.jpg", archive)
-    result = invoke("encode", run, *sources, "-o", out)
+    result = invoke("encode", released, *sources, "-o", out)
     assert result.exit_code == 0, result.stderr
     with np.load(out) as arrays:
         assert list(arrays["names"]) == ["a.png", "c.jpg", "z/a.png"]
@@ -108,9 +108,11 @@ def rewritten(file, target, **changes):
         ({"names": np.array(["C:/x.png", "b", "c", "d"])}, r"'C:/x.png' is no name of a file"),
     ],
 )
-def test_file_that_is_not_the_models_is_refused(invoke, run, encoded, tmp_path, changes, message):
+def test_file_that_is_not_the_models_is_refused(
+    invoke, released, encoded, tmp_path, changes, message
+):
     wrong = rewritten(encoded, tmp_path / "wrong.npz", **changes)
-    result = invoke("decode", run, wrong, "-o", tmp_path / "out")
+    result = invoke("decode", released, wrong, "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert re.search(message, result.stderr)
@@ -140,17 +142,17 @@ def test_every_shortened_or_changed_file_gives_a_line_or_the_codes(encoded, toke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("encode", "{run}", "{photos}/b/none.jpg", "-o", "{tmp}/c.npz"), "no such file"),
-        (("encode", "{run}", "{photos}/a.png", "-o", "{tmp}/no/c.npz"), "there is no folder"),
-        (("encode", "{run}", "{photos}", "{photos}", "-o", "{tmp}/c.npz"), "would be called"),
+        (("encode", "{model}", "{photos}/b/none.jpg", "-o", "{tmp}/c.npz"), "no such file"),
+        (("encode", "{model}", "{photos}/a.png", "-o", "{tmp}/no/c.npz"), "there is no folder"),
+        (("encode", "{model}", "{photos}", "{photos}", "-o", "{tmp}/c.npz"), "would be called"),
         (("encode", "{tmp}", "{photos}", "-o", "{tmp}/c.npz"), "is not a run"),
-        (("decode", "{run}", "{tmp}/none.npz", "-o", "{tmp}/o"), "none.npz' cannot be read"),
-        (("decode", "{run}", "{photos}/a.png", "-o", "{tmp}/o"), "a.png' is no file of codes"),
-        (("reconstruct", "{run}", "{photos}", "-o", "{photos}/a.png"), "cannot be made"),
+        (("decode", "{model}", "{tmp}/none.npz", "-o", "{tmp}/o"), "none.npz' cannot be read"),
+        (("decode", "{model}", "{photos}/a.png", "-o", "{tmp}/o"), "a.png' is no file of codes"),
+        (("reconstruct", "{model}", "{photos}", "-o", "{photos}/a.png"), "cannot be made"),
     ],
 )
-def test_what_cannot_be_done_gets_one_line(invoke, run, photos, tmp_path, arguments, message):
-    places = {"run": run, "photos": photos, "tmp": tmp_path}
+def test_what_cannot_be_done_gets_one_line(invoke, released, photos, tmp_path, arguments, message):
+    places = {"model": released, "photos": photos, "tmp": tmp_path}
     result = invoke(*(argument.format(**places) for argument in arguments))
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
@@ -158,11 +160,11 @@ def test_what_cannot_be_done_gets_one_line(invoke, run, photos, tmp_path, argume
     assert not list(tmp_path.glob("c.npz*"))
 
 
-def test_image_that_cannot_be_read_is_named_and_nothing_is_written(invoke, run, tmp_path):
+def test_image_that_cannot_be_read_is_named_and_nothing_is_written(invoke, released, tmp_path):
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "png")
     (tmp_path / "a.png").write_bytes(file.getvalue()[:-30])
-    result = invoke("encode", run, tmp_path / "a.png", "-o", tmp_path / "codes.npz")
+    result = invoke("encode", released, tmp_path / "a.png", "-o", tmp_path / "codes.npz")
     assert result.exit_code == 2
     assert "'a.png' is no image that can be read" in result.stderr
     assert not list(tmp_path.glob("codes.npz*"))

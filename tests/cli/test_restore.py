@@ -131,12 +131,13 @@ def test_hole_is_filled_and_the_rest_kept(invoke, run, photos, tmp_path):
     assert not changed[~hole].any()
 
 
-def test_prior_fills_a_hole_by_its_seed(invoke, run, prior_run, photos, tmp_path):
+def test_prior_fills_a_hole_by_its_seed(invoke, released, prior_run, photos, tmp_path):
     image, made = photos / "images" / "a.png", []
     arguments = ("--mask", photos / "mask.png", "--prior", prior_run, "--temperature", 2)
     for number, seed in enumerate((1, 1, 2)):
         out = tmp_path / f"{number}.png"
-        result = invoke("restore", "inpaint", run, image, *arguments, "--seed", seed, "-o", out)
+        flags = (*arguments, "--seed", seed, "-o", out)
+        result = invoke("restore", "inpaint", released, image, *flags)
         assert result.exit_code == 0, result.stderr
         made.append(pixels_of(out))
     hole = pixels_of(photos / "mask.png")[..., 0] > 0
@@ -166,16 +167,16 @@ def test_map_of_surprisal_is_written_with_its_score(invoke, run, prior_run, phot
         ("anomaly {run} {dir}/images -o {tmp}/o --map surprisal", "needs the probabilities of a"),
         ("anomaly {run} {dir}/images -o {tmp}/o --json {tmp}/no/s.json", "there is no folder"),
         ("anomaly {run} {dir}/images -o {tmp}/o --usual {dir}/no", "no such file"),
-        ("inpaint {run} {dir}/images/a.png --mask {dir}/low.png -o {tmp}/o.png", "mask has 16x9"),
-        ("inpaint {run} {dir}/images/a.png --mask {dir}/black.png -o {tmp}/o.png", "no white"),
-        ("inpaint {run} {dir}/images/a.png --mask {dir}/mask.png -o {tmp}/o.jpg", "no .png file"),
-        ("inpaint {run} {dir}/no.png --mask {dir}/mask.png -o {tmp}/o.png", "cannot be read"),
+        ("inpaint {model} {dir}/images/a.png --mask {dir}/low.png -o {tmp}/o.png", "mask has 16x9"),
+        ("inpaint {model} {dir}/images/a.png --mask {dir}/black.png -o {tmp}/o.png", "no white"),
+        ("inpaint {model} {dir}/images/a.png --mask {dir}/mask.png -o {tmp}/o.jpg", "no .png file"),
+        ("inpaint {model} {dir}/no.png --mask {dir}/mask.png -o {tmp}/o.png", "cannot be read"),
     ],
 )
 def test_what_cannot_be_done_gets_one_line(
-    invoke, one_line, run, photos, tmp_path, arguments, message
+    invoke, one_line, run, released, photos, tmp_path, arguments, message
 ):
-    places = {"dir": photos, "tmp": tmp_path, "run": run}
+    places = {"dir": photos, "tmp": tmp_path, "run": run, "model": released}
     result = invoke("restore", *arguments.format(**places).split())
     assert result.exit_code == 2
     assert message in one_line(result.stderr)
@@ -183,20 +184,20 @@ def test_what_cannot_be_done_gets_one_line(
 
 
 @pytest.mark.parametrize(
-    ("run_and_flags", "message"),
+    ("model_and_flags", "message"),
     [
-        ("{run} --mask {dir}/mask.png --seed 1", "--seed goes with --prior"),
-        ("{run} --mask {dir}/low.png --prior {prior}", "mask has 16x9"),
-        ("{run} --mask {dir}/mask.png --prior {run}", "is not the run of a prior"),
+        ("{model} --mask {dir}/mask.png --seed 1", "--seed goes with --prior"),
+        ("{model} --mask {dir}/low.png --prior {prior}", "mask has 16x9"),
+        ("{model} --mask {dir}/mask.png --prior {run}", "is not the run of a prior"),
         ("photos --mask {dir}/mask.png --prior {prior}", "models the codes of"),
-        ("{run} --mask {dir}/mask.png --prior {prior} --step 2", "--step: a prior goes"),
+        ("{model} --mask {dir}/mask.png --prior {prior} --step 2", "--step: a prior goes"),
     ],
 )
 def test_what_a_prior_cannot_fill_gets_one_line(
-    invoke, one_line, run, prior_run, photos, tmp_path, run_and_flags, message
+    invoke, one_line, run, released, prior_run, photos, tmp_path, model_and_flags, message
 ):
-    places = {"dir": photos, "run": run, "prior": prior_run}
-    which, *flags = run_and_flags.format(**places).split()
+    places = {"dir": photos, "run": run, "model": released, "prior": prior_run}
+    which, *flags = model_and_flags.format(**places).split()
     image, out = photos / "images" / "a.png", tmp_path / "o.png"
     result = invoke("restore", "inpaint", which, image, "-o", out, *flags)
     assert result.exit_code == 2
