@@ -1,6 +1,6 @@
 """What a GPU does with avq, in one command: whether its numbers are right, and how fast they come.
 
-    python -m benchmarks.gpu --minutes N --json FILE [--data FACES]
+    python -m benchmarks.gpu --minutes N --json FILE [--data FACES] [--study PART ...]
 
 Parts, in this order, and what each of their rows is of:
 
@@ -14,13 +14,16 @@ Parts, in this order, and what each of their rows is of:
 - `code_search`: a search of the nearest code.
 
 A part begins its next row if that fits into the part's share of the minutes by what the last row
-took. The file is replaced after every row. What is not measured says why: `skipped` of a part,
-`left_out` of some of its rows, `failed` or `left_out` of one row. On a CPU all sizes are tiny and
-programs hardly optimised: a trial of the command, whose times mean nothing.
+took; one that compiles a training step, by what the last such one took. A first row that compiles
+none is always measured. The file is replaced after every row. What is not measured says why:
+`skipped` of a part, `left_out` of some of its rows, `failed` or `left_out` of one row. On a CPU all
+sizes are tiny and programs hardly optimised: there it is a trial of the command, whose times mean
+nothing.
 """
 
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,7 +123,7 @@ def run(
 
 def main() -> None:
     began = time.monotonic()
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, studies=[part.name for part in PARTS])
     parser.add_argument("--minutes", type=float, default=8, metavar="N", help="default: 8")
     parser.add_argument("--data", default="photographs", metavar="PATH", help="images")
     arguments = parser.parse_args()
@@ -138,11 +141,16 @@ def main() -> None:
     cpu.keep_memory()
     if jax.default_backend() == "cpu":
         jax.config.update("jax_disable_most_optimizations", True)
-    shared = Shared(sizes_of_device(), arguments.data)
     about = about_device() | {"minutes": arguments.minutes, "data": arguments.data}
     print(*(f"{key}: {value}" for key, value in about.items()), sep="\n")
-    seconds = 60 * arguments.minutes - (time.monotonic() - began)
-    run(PARTS, shared, seconds, arguments.json, about)
+    parts = [part for part in PARTS if part.name in arguments.study]
+    shared = Shared(sizes_of_device(), arguments.data)
+    with (
+        tempfile.TemporaryDirectory() as cache
+    ):  # of parameters' initialisation; steps never use it
+        jax.config.update("jax_compilation_cache_dir", cache)
+        seconds = 60 * arguments.minutes - (time.monotonic() - began)
+        run(parts, shared, seconds, arguments.json, about)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Sizes:
         steps: of a pass over data, and of a run that is repeated for its bits.
         runs: timed calls of each kind.
         torch_compile: whether to wait for the PyTorch twin's compilation.
-        least_s: seconds under which no part is begun.
+        compile_s: seconds that compiling a training step takes, before that is known.
     """
 
     systems: dict[str, tuple[str, ...]]
@@ -62,7 +62,7 @@ class Sizes:
     steps: int
     runs: int
     torch_compile: bool
-    least_s: float
+    compile_s: float
 
 
 def of_accelerator(memory: int) -> Sizes:
@@ -72,9 +72,11 @@ def of_accelerator(memory: int) -> Sizes:
         memory: bytes that JAX may have.
     """
     first = max((batch for batch in BATCHES if batch * IMAGE_BYTES <= memory), default=BATCHES[0])
+    larger = [batch for batch in BATCHES if batch > first]
+    smaller = [batch for batch in BATCHES if batch < first]
     return Sizes(
         systems={name: (f"--config={name}",) for name in SYSTEMS},
-        batches=(first, *(batch for batch in BATCHES if batch != first)),
+        batches=(first, *larger, *reversed(smaller)),
         precisions=("bf16", "tf32", "fp32"),
         tokens=(1024, 4096, 16384),
         searches=((65536, 16384, 64), (16384, 1024, 256), (4096, 262144, 32)),
@@ -87,7 +89,7 @@ def of_accelerator(memory: int) -> Sizes:
         steps=30,
         runs=10,
         torch_compile=True,
-        least_s=15,
+        compile_s=40,
     )
 
 
@@ -108,5 +110,5 @@ TRIAL = Sizes(
     steps=3,
     runs=2,
     torch_compile=False,
-    least_s=0,
+    compile_s=15,
 )

@@ -92,7 +92,7 @@ def cases(shared: Shared) -> Sequence[Case]:
         "torch": torch.__version__,
     }
     return [
-        Case(about | {"what": "agreement"}, twins.agree),
+        Case(about | {"what": "agreement"}, twins.agree, compiles=True),
         *(
             Case(about | {"what": what, "twin": form}, partial(twins.compare, what, form))
             for what in CALLS

@@ -52,15 +52,33 @@ def test_no_row_is_begun_that_would_not_fit_by_what_the_last_took(clock, shared)
     result = run_part(part, shared, 100)
     assert result["rows"] == 3 * [{"takes": 30, "ms": 1.5, "seconds": 30.0}]
     assert result["seconds"] == 90
-    assert result["left_out"] == "2 of 5 rows: 10 s were left, the last took 30 s"
+    assert result["left_out"] == "2 of 5 rows: 10 s were left, and the next takes about 30 s"
     assert "skipped" not in result
 
 
-def test_part_is_skipped_with_a_word_where_its_least_time_is_not_left(clock):
-    shared = Shared(replace(TRIAL, least_s=15), "photographs", clock)
-    result = run_part(part_of(clock.case(1)), shared, 14)
+def test_row_that_compiles_a_step_needs_the_time_that_the_last_such_one_took(clock, shared):
+    compiling = replace(clock.case(50), compiles=True)
+    result = run_part(part_of(compiling, clock.case(1), clock.case(2), compiling), shared, 90)
+    assert [row["takes"] for row in result["rows"]] == [50, 1, 2]
+    assert result["left_out"] == "1 of 4 rows: 37 s were left, and the next takes about 50 s"
+
+
+def test_part_is_skipped_with_a_word_where_its_first_row_has_to_compile_and_does_not_fit(
+    clock, shared
+):
+    result = run_part(part_of(replace(clock.case(1), compiles=True)), shared, 12)
     assert result["rows"] == []
-    assert result["skipped"] == "1 of 1 rows: 14 s were left, a part takes at least 15 s"
+    assert result["skipped"] == "1 of 1 rows: 12 s were left, and the next takes about 15 s"
+
+
+def test_part_measures_one_row_that_compiles_nothing_whatever_is_left(clock, shared):
+    def unknown():
+        raise LeftOut("AH and H were not both measured")
+
+    part = part_of(Case({}, unknown), clock.case(2, ms=1.0), clock.case(2, ms=1.0))
+    result = run_part(part, shared, -30)
+    assert [row.get("ms") for row in result["rows"]] == [None, 1.0]
+    assert result["left_out"] == "1 of 3 rows: 0 s were left, and the next takes about 2 s"
 
 
 def test_part_that_has_nothing_to_measure_says_why(shared):
