@@ -44,7 +44,7 @@ from benchmarks.accelerator import (
     torch_twin,
     waiting,
 )
-from benchmarks.accelerator.parts import Clock, Part, Shared, run_part
+from benchmarks.accelerator.parts import Part, Shared, run_part
 from benchmarks.accelerator.sizes import TRIAL, Sizes, of_accelerator
 
 # The twin comes before large batches: JAX keeps the memory that they needed.
@@ -80,12 +80,7 @@ def about_device() -> Row:
 
 
 def run(
-    parts: Sequence[Part],
-    shared: Shared,
-    seconds: float,
-    file: Path | None,
-    about: Row,
-    clock: Clock = time.monotonic,
+    parts: Sequence[Part], shared: Shared, seconds: float, file: Path | None, about: Row
 ) -> list[Row]:
     """Runs all parts; each gets its share of the seconds that are left.
 
@@ -95,25 +90,23 @@ def run(
         seconds: for all of them.
         file: to write results to as they come; None for none.
         about: written before the parts.
-        clock: that of `shared`.
 
     Returns:
         The results of `run_part`.
     """
-    ends, results = clock() + seconds, list[Row]()
+    ends, results = shared.clock() + seconds, list[Row]()
 
     def write(part: Row) -> None:
         write_json(file, about | {"parts": [*results, part]})
 
     def on_row(part: Row) -> None:
-        print(
-            part["name"], *(f"{k} {v}" for k, v in part["rows"][-1].items()), sep="  ", flush=True
-        )
+        figures = (f"{key} {value}" for key, value in part["rows"][-1].items())
+        print(part["name"], *figures, sep="  ", flush=True)
         write(part)
 
     for number, part in enumerate(parts):
         share = part.share / sum(later.share for later in parts[number:])
-        result = run_part(part, shared, share * (ends - clock()), on_row)
+        result = run_part(part, shared, share * (ends - shared.clock()), on_row)
         for word in {"skipped", "left_out"} & result.keys():
             print(part.name, word, result[word], sep="  ", flush=True)
         write(result)
@@ -137,7 +130,8 @@ def main() -> None:
         parser.error(str(error))
     # JAX is to leave memory to PyTorch, but may take more than its default of three quarters.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # JAX refuses both
+        os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", "0.9")
     cpu.keep_memory()
     if jax.default_backend() == "cpu":
         jax.config.update("jax_disable_most_optimizations", True)
@@ -145,9 +139,8 @@ def main() -> None:
     print(*(f"{key}: {value}" for key, value in about.items()), sep="\n")
     parts = [part for part in PARTS if part.name in arguments.study]
     shared = Shared(sizes_of_device(), arguments.data)
-    with (
-        tempfile.TemporaryDirectory() as cache
-    ):  # of parameters' initialisation; steps never use it
+    # Keeps the initialisation of a system for its other batches; steps are compiled without it.
+    with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         seconds = 60 * arguments.minutes - (time.monotonic() - began)
         run(parts, shared, seconds, arguments.json, about)

@@ -10,6 +10,7 @@ PRECISIONS = {
 }
 SYSTEMS = ("ah_vqvae", "h_vqvae", "a_vqvae", "ah_vqvae_plus", "vqvae", "ah3_vqvae")
 BATCHES = (16, 32, 64, 128, 256)
+FIRST = (2, 4, 8, 16, 32, 64)  # batches of which the largest that fits is varied
 # Bytes an image of the paper's setting in bfloat16, ours and PyTorch's together, and some to spare.
 IMAGE_BYTES = 3.5 * 2**30
 # A system that compiles in seconds on a CPU.
@@ -71,7 +72,7 @@ def of_accelerator(memory: int) -> Sizes:
     Args:
         memory: bytes that JAX may have.
     """
-    first = max((batch for batch in BATCHES if batch * IMAGE_BYTES <= memory), default=BATCHES[0])
+    first = max((batch for batch in FIRST if batch * IMAGE_BYTES <= memory), default=FIRST[0])
     larger = [batch for batch in BATCHES if batch > first]
     smaller = [batch for batch in BATCHES if batch < first]
     return Sizes(

@@ -116,7 +116,7 @@ def test_time_that_a_part_leaves_goes_to_those_behind_it(clock, shared, tmp_path
         return [clock.case(10)]
 
     parts = [Part("a", 3, noted), Part("b", 1, noted), Part("c", 1, noted)]
-    gpu.run(parts, shared, 100, tmp_path / "out.json", {}, clock)
+    gpu.run(parts, shared, 100, tmp_path / "out.json", {})
     assert ends == [60, 45, 80]
 
 
@@ -128,7 +128,7 @@ def test_file_has_the_rows_so_far_after_every_row(clock, shared, tmp_path, capsy
         return {"ms": 1.0}
 
     parts = [part_of(clock.case(1), Case({}, look), name="a"), part_of(Case({}, look), name="b")]
-    results = gpu.run(parts, shared, 1000, file, {"device": "a card"}, clock)
+    results = gpu.run(parts, shared, 1000, file, {"device": "a card"})
     within, between = seen
     assert [len(part["rows"]) for part in within["parts"]] == [1]
     assert [part["name"] for part in between["parts"]] == ["a"]
@@ -174,10 +174,10 @@ def test_settings_begin_with_the_first_and_those_that_differ_in_one_respect():
     assert ("h_vqvae", 16, "bf16", False) in ordered[:5]
 
 
-@pytest.mark.parametrize(("gib", "batch"), [(125, 32), (72, 16), (21, 16)])
-def test_first_batch_is_the_largest_that_memory_holds(gib, batch):
+@pytest.mark.parametrize(("gib", "batch"), [(125, 32), (72, 16), (21, 4), (0, 2)])
+def test_first_batch_is_the_largest_that_memory_holds_for_both_sides(gib, batch):
     assert of_accelerator(gib * 2**30).batches[0] == batch
-    assert sorted(of_accelerator(gib * 2**30).batches) == [16, 32, 64, 128, 256]
+    assert {16, 32, 64, 128, 256} <= set(of_accelerator(gib * 2**30).batches)
 
 
 def test_batch_that_would_need_more_memory_than_there_is_is_left_out(shared, monkeypatch):
