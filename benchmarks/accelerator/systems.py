@@ -28,15 +28,16 @@ class Setting(NamedTuple):
 
 def by_worth(sizes: Sizes) -> list[Setting]:
     """All settings: the first one, those that differ from it in one respect, in two, and so on; of
-    as many, those of the earlier values first.
+    as many, those of earlier values first, and of those another system, then another batch.
     """
     axes: tuple[Sequence[Any], ...]
     axes = tuple(sizes.systems), sizes.batches, sizes.precisions, (False, True)
-    places = itertools.product(*(range(len(axis)) for axis in axes))
-    ordered = sorted(places, key=lambda place: (sum(i > 0 for i in place), sum(place)))
-    return [
-        Setting._make(axis[i] for axis, i in zip(axes, place, strict=True)) for place in ordered
-    ]
+
+    def worth(place: tuple[int, ...]) -> Any:
+        return sum(i > 0 for i in place), sum(place), [-i for i in place]
+
+    places = sorted(itertools.product(*(range(len(axis)) for axis in axes)), key=worth)
+    return [Setting._make(axis[i] for axis, i in zip(axes, place, strict=True)) for place in places]
 
 
 def cases(shared: Shared) -> Sequence[Case]:
