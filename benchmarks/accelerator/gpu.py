@@ -49,7 +49,7 @@ from benchmarks.accelerator.sizes import TRIAL, Sizes, of_accelerator
 
 # The twin comes before large batches: JAX keeps the memory that they needed.
 PARTS = (
-    Part("numerics", 12, numerics.cases),
+    Part("numerics", 18, numerics.cases),
     Part("torch_twin", 22, torch_twin.cases),
     Part("systems", 34, systems.cases),
     Part("attention", 6, kernels.attention_cases),

@@ -90,7 +90,7 @@ def of_accelerator(memory: int) -> Sizes:
         steps=30,
         runs=10,
         torch_compile=True,
-        compile_s=40,
+        compile_s=30,
     )
 
 
