@@ -83,8 +83,9 @@ def differing(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Row:
 
 def cases(shared: Shared) -> Sequence[Case]:
     """Without the setting, with it, and with it compiled again."""
-    repeats = Repeats(shared)
-    kinds = {"default": repeats.default, "deterministic": repeats.setting}
-    kinds["deterministic, compiled again"] = repeats.recompiled
-    steps = shared.sizes.steps
-    return [Case({"steps": steps, "program": name}, call) for name, call in kinds.items()]
+    repeats, steps = Repeats(shared), {"steps": shared.sizes.steps}
+    return [
+        Case(steps | {"program": "default"}, repeats.default),
+        Case(steps | {"program": "deterministic"}, repeats.setting, compiles=True),
+        Case(steps | {"program": "compiled again"}, repeats.recompiled, compiles=True),
+    ]

@@ -1,6 +1,6 @@
 """What a GPU does with avq, in one command: whether its numbers are right, and how fast they come.
 
-    python -m benchmarks.gpu --minutes N --json FILE [--data FACES]
+    python -m benchmarks.gpu --minutes N --json FILE [--data FACES] [--study PART ...]
 
 Parts, in this order, and what each of their rows is of:
 
@@ -14,13 +14,16 @@ Parts, in this order, and what each of their rows is of:
 - `code_search`: a search of the nearest code.
 
 A part begins its next row if that fits into the part's share of the minutes by what the last row
-took. The file is replaced after every row. What is not measured says why: `skipped` of a part,
-`left_out` of some of its rows, `failed` or `left_out` of one row. On a CPU all sizes are tiny and
-programs hardly optimised: a trial of the command, whose times mean nothing.
+took; one that compiles a training step, by what the last such one took. A first row that compiles
+none is always measured. The file is replaced after every row. What is not measured says why:
+`skipped` of a part, `left_out` of some of its rows, `failed` or `left_out` of one row. On a CPU all
+sizes are tiny and programs hardly optimised: there it is a trial of the command, whose times mean
+nothing.
 """
 
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,12 +44,12 @@ from benchmarks.accelerator import (
     torch_twin,
     waiting,
 )
-from benchmarks.accelerator.parts import Clock, Part, Shared, run_part
+from benchmarks.accelerator.parts import Part, Shared, run_part
 from benchmarks.accelerator.sizes import TRIAL, Sizes, of_accelerator
 
 # The twin comes before large batches: JAX keeps the memory that they needed.
 PARTS = (
-    Part("numerics", 12, numerics.cases),
+    Part("numerics", 18, numerics.cases),
     Part("torch_twin", 22, torch_twin.cases),
     Part("systems", 34, systems.cases),
     Part("attention", 6, kernels.attention_cases),
@@ -77,12 +80,7 @@ def about_device() -> Row:
 
 
 def run(
-    parts: Sequence[Part],
-    shared: Shared,
-    seconds: float,
-    file: Path | None,
-    about: Row,
-    clock: Clock = time.monotonic,
+    parts: Sequence[Part], shared: Shared, seconds: float, file: Path | None, about: Row
 ) -> list[Row]:
     """Runs all parts; each gets its share of the seconds that are left.
 
@@ -92,25 +90,23 @@ def run(
         seconds: for all of them.
         file: to write results to as they come; None for none.
         about: written before the parts.
-        clock: that of `shared`.
 
     Returns:
         The results of `run_part`.
     """
-    ends, results = clock() + seconds, list[Row]()
+    ends, results = shared.clock() + seconds, list[Row]()
 
     def write(part: Row) -> None:
         write_json(file, about | {"parts": [*results, part]})
 
     def on_row(part: Row) -> None:
-        print(
-            part["name"], *(f"{k} {v}" for k, v in part["rows"][-1].items()), sep="  ", flush=True
-        )
+        figures = (f"{key} {value}" for key, value in part["rows"][-1].items())
+        print(part["name"], *figures, sep="  ", flush=True)
         write(part)
 
     for number, part in enumerate(parts):
         share = part.share / sum(later.share for later in parts[number:])
-        result = run_part(part, shared, share * (ends - clock()), on_row)
+        result = run_part(part, shared, share * (ends - shared.clock()), on_row)
         for word in {"skipped", "left_out"} & result.keys():
             print(part.name, word, result[word], sep="  ", flush=True)
         write(result)
@@ -120,7 +116,7 @@ def run(
 
 def main() -> None:
     began = time.monotonic()
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, studies=[part.name for part in PARTS])
     parser.add_argument("--minutes", type=float, default=8, metavar="N", help="default: 8")
     parser.add_argument("--data", default="photographs", metavar="PATH", help="images")
     arguments = parser.parse_args()
@@ -134,15 +130,20 @@ def main() -> None:
         parser.error(str(error))
     # JAX is to leave memory to PyTorch, but may take more than its default of three quarters.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # JAX refuses both
+        os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", "0.9")
     cpu.keep_memory()
     if jax.default_backend() == "cpu":
         jax.config.update("jax_disable_most_optimizations", True)
-    shared = Shared(sizes_of_device(), arguments.data)
     about = about_device() | {"minutes": arguments.minutes, "data": arguments.data}
     print(*(f"{key}: {value}" for key, value in about.items()), sep="\n")
-    seconds = 60 * arguments.minutes - (time.monotonic() - began)
-    run(PARTS, shared, seconds, arguments.json, about)
+    parts = [part for part in PARTS if part.name in arguments.study]
+    shared = Shared(sizes_of_device(), arguments.data)
+    # Keeps the initialisation of a system for its other batches; steps are compiled without it.
+    with tempfile.TemporaryDirectory() as cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        seconds = 60 * arguments.minutes - (time.monotonic() - began)
+        run(parts, shared, seconds, arguments.json, about)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,14 @@ class Shared:
     Attributes:
         rows: of the parts so far, by name.
         until: time on the clock by which the part under way is to end.
+        compile_s: seconds that the last case took that compiled a training step.
     """
 
     def __init__(self, sizes: Sizes, data: str, clock: Clock = time.monotonic) -> None:
         self.sizes, self.data, self.clock = sizes, data, clock
         self.rows: dict[str, list[Row]] = {}
         self.until = 0.0
+        self.compile_s = sizes.compile_s
         self.matmul_flops = cache(self._matmul_flops)
 
     def config(self, system: str, batch: int, precision: str, *more: str) -> Any:
@@ -76,10 +78,17 @@ class Shared:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of a part: what it is of, and the function that measures the rest of it."""
+    """A row of a part.
+
+    Attributes:
+        about: what the row is of.
+        measure: returns the rest of it.
+        compiles: whether a training step is compiled for it, which takes longer than all else.
+    """
 
     about: Row
     measure: Callable[[], Row]
+    compiles: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,9 @@ def run_part(
     seconds: float,
     on_row: Callable[[Row], object] = lambda result: None,
 ) -> Row:
-    """Measures the cases of a part, until the next would not fit by what the last one took.
+    """Measures the cases of a part, until the next would not fit by what the last one took. Those
+    that compile a training step are compared with the last such one, of any part. A first row that
+    compiles none is always measured: it takes seconds.
 
     Args:
         part: to run.
@@ -120,7 +131,7 @@ def run_part(
         `name`, `seconds`, `rows`, and in words `skipped`, where there are none, or `left_out`,
         where there could have been more.
     """
-    began, took = shared.clock(), shared.sizes.least_s
+    began, took = shared.clock(), 0.0
     shared.until = began + seconds
     result: Row = {"name": part.name, "seconds": 0.0, "rows": []}
     shared.rows[part.name] = result["rows"]
@@ -130,18 +141,20 @@ def run_part(
         return result | {"skipped": str(why)}
     for number, case in enumerate(cases):
         started = shared.clock()
-        left = shared.until - started
-        if left <= took:
-            word = "left_out" if number else "skipped"
-            spent = "the last took" if number else "a part takes at least"
-            result[word] = (
-                f"{len(cases) - number} of {len(cases)} rows: {left:.0f} s were left, "
-                + (f"{spent} {took:.0f} s")
-            )
+        needed = shared.compile_s if case.compiles else took
+        measured = any("left_out" not in row for row in result["rows"])
+        if (left := shared.until - started) <= needed and (measured or case.compiles):
+            count = f"{len(cases) - number} of {len(cases)} rows"
+            times = f"{max(0, left):.0f} s were left, and the next takes about {needed:.0f} s"
+            result["left_out" if number else "skipped"] = f"{count}: {times}"
             break
         figures = _figures(case)
-        took = shared.clock() - started
-        result["rows"].append({**case.about, **figures, "seconds": round(took, 1)})
+        spent = shared.clock() - started
+        if case.compiles:
+            shared.compile_s = spent
+        else:
+            took = spent
+        result["rows"].append({**case.about, **figures, "seconds": round(spent, 1)})
         result["seconds"] = round(shared.clock() - began, 1)
         on_row(result)
     return result

@@ -28,22 +28,27 @@ class Setting(NamedTuple):
 
 def by_worth(sizes: Sizes) -> list[Setting]:
     """All settings: the first one, those that differ from it in one respect, in two, and so on; of
-    as many, those of the earlier values first.
+    as many, those of earlier values first, and of those another system, then another batch.
     """
     axes: tuple[Sequence[Any], ...]
     axes = tuple(sizes.systems), sizes.batches, sizes.precisions, (False, True)
-    places = itertools.product(*(range(len(axis)) for axis in axes))
-    ordered = sorted(places, key=lambda place: (sum(i > 0 for i in place), sum(place)))
-    return [
-        Setting._make(axis[i] for axis, i in zip(axes, place, strict=True)) for place in ordered
-    ]
+
+    def worth(place: tuple[int, ...]) -> Any:
+        return sum(i > 0 for i in place), sum(place), [-i for i in place]
+
+    places = sorted(itertools.product(*(range(len(axis)) for axis in axes)), key=worth)
+    return [Setting._make(axis[i] for axis, i in zip(axes, place, strict=True)) for place in places]
 
 
 def cases(shared: Shared) -> Sequence[Case]:
-    """A case for each setting."""
+    """A case for each setting. The first is the one that parts share: it is compiled already."""
     image_bytes: dict[tuple[Any, ...], float] = {}
     return [
-        Case(setting._asdict(), partial(measure, shared, setting, image_bytes))
+        Case(
+            setting._asdict(),
+            partial(measure, shared, setting, image_bytes),
+            compiles=setting != (*shared.first, False),
+        )
         for setting in by_worth(shared.sizes)
     ]
 
@@ -61,12 +66,11 @@ def measure(shared: Shared, setting: Setting, image_bytes: dict[tuple[Any, ...],
     """
     of_any_batch = setting._replace(batch=0)
     require_fits(setting.batch * image_bytes.get(of_any_batch, 0.0))
-    *first, remat = setting
     with jax.default_matmul_precision(PRECISIONS[setting.precision][1]):
-        if (*first, remat) == (*shared.first, False):
+        if setting == (*shared.first, False):
             training = shared.training
         else:
-            config = shared.config(*setting[:3], f"--config.model.remat={remat}")
+            config = shared.config(*setting[:3], f"--config.model.remat={setting.remat}")
             training = random_training(config)
         report = training.measure(shared.sizes.runs)
     memory, peak = program_memory(training.compiled), shared.matmul_flops(setting.precision)
