@@ -35,11 +35,11 @@ def base() -> ConfigDict:
 
 def tiny() -> ConfigDict:
     config = base()
-    config.data.batch_size = 16
+    config.data.batch_size = 8
 
-    config.model.width = 128
+    config.model.width = 96
     config.model.depth = 4
-    config.model.heads = 4
+    config.model.heads = 2
     config.model.code_dim = 32
     config.model.dropout = 0.0  # two epochs of 8,000 images; more need some
 
@@ -47,9 +47,9 @@ def tiny() -> ConfigDict:
     config.optim.warmup = 50
     config.optim.ema_decay = 0.99
 
-    config.train.steps = 1000
-    config.train.log_every = 50
-    config.train.eval_every = 250
+    config.train.steps = 2000
+    config.train.log_every = 100
+    config.train.eval_every = 500
 
-    config.checkpoint.every = 250
+    config.checkpoint.every = 500
     return config

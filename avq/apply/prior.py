@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -137,4 +138,21 @@ def load_prior(
         chosen = checkpoints.best() if step is None else step
         step, state = checkpoints.restore_arrays(chosen)
     variables = {"params": state["ema"]["params"]}
+    if jax.tree.map(np.shape, variables) != _shapes(module):
+        raise InputError(
+            f"{str(run)!r} has other parameters than its {CONFIG} asks for: it is damaged, or of "
+            "another avq. Put back a copy, or train it again."
+        )
     return Prior(module, jax.device_put(variables), model, classes, step)
+
+
+def _shapes(module: PriorModule) -> Any:
+    """Shapes of a prior's parameters."""
+    init: Any = module.init
+
+    def start() -> Any:
+        codes = tuple(jnp.zeros((1, *grid), jnp.int32) for grid in module.grids)
+        keys = dict.fromkeys(("params", "mask"), jax.random.key(0))
+        return init(keys, codes, jnp.zeros(1, jnp.int32), method="nats")
+
+    return jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(start))

@@ -13,9 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avq.models.prior.places import coordinates, neighbours, relations, spans
+from avq.models.prior.blocks import EXPANSION
+from avq.models.prior.places import coordinates, nearby, neighbours, relations, spans
 
 EPSILON = 1e-6  # of Flax's norm
+
+
+class Hidden(nn.Module):
+    def __init__(self, m: Any) -> None:
+        super().__init__()
+        units = int(EXPANSION * m.width)
+        self.up = nn.Linear(len(m.near) * m.width, 2 * units)
+        self.down = nn.Linear(units, m.width)
+
+    def forward(self, near: Tensor) -> Tensor:
+        a, b = self.up(near).chunk(2, -1)
+        return self.down(functional.silu(a) * b)
 
 
 class Block(nn.Module):
@@ -26,19 +39,39 @@ class Block(nn.Module):
         self.norm = nn.RMSNorm(m.width, EPSILON)
         self.projections = nn.Linear(m.width, 3 * m.width, bias=False)
         self.output = nn.Linear(m.width, m.width)
-        self.up, self.down = nn.Linear(m.width, 4 * m.width), nn.Linear(4 * m.width, m.width)
+        for level in range(len(m.grids)):
+            self.add_module(f"hidden_{level}", Hidden(m))
 
-    def forward(self, x: Tensor, cache: Tensor, bias: Tensor, start: int) -> Tensor:
-        """Places from `start` on; `cache` holds keys and values, `[2, b, h, n, d]`."""
+    def forward(
+        self,
+        x: Tensor,
+        cache: tuple[Tensor, Tensor],
+        bias: Tensor,
+        near: Tensor,
+        level: int,
+        start: int,
+    ) -> Tensor:
+        """Places of a level from `start` on.
+
+        Args:
+            x: of the places.
+            cache: keys and values, `[2, b, h, n, d]`, and what hidden layers read, `[b, n + 1, c]`,
+                in its last row zeros.
+            bias: of attention.
+            near: rows of what the hidden layer reads.
+            level, start: of the places.
+        """
         b, m, _ = x.shape
+        (kept, features), stop = cache, start + m
         joined = self.projections(self.attention_norm(x)).view(b, m, 3, self.heads, -1)
         queries, keys, values = joined.permute(2, 0, 3, 1, 4)
-        cache[0, :, :, start : start + m], cache[1, :, :, start : start + m] = keys, values
-        keys, values = cache[:, :, :, : start + m]
+        kept[0, :, :, start:stop], kept[1, :, :, start:stop] = keys, values
+        keys, values = kept[:, :, :, :stop]
         attended = functional.scaled_dot_product_attention(queries, keys, values, bias)
         x = x + self.output(attended.transpose(1, 2).reshape(b, m, -1))
-        hidden = functional.gelu(self.up(self.norm(x)), approximate="tanh")
-        return x + self.down(hidden)
+        features[:, start:stop] = self.norm(x)
+        hidden = getattr(self, f"hidden_{level}")
+        return x + hidden(features[:, near].flatten(2))
 
 
 class Network(nn.Module):
@@ -55,6 +88,7 @@ class Network(nn.Module):
         where = [torch.tensor(places) for places in coordinates(m.grids)]
         for name, value in {
             "around": around,
+            "near": torch.tensor(nearby(m.grids, m.near)),
             "numbers": torch.tensor(numbers),
             "row": where[0],
             "column": where[1],
@@ -73,14 +107,14 @@ class Network(nn.Module):
             self.add_module(f"heads_by_level_{level}", nn.Linear(m.width, size))
 
     def forward(
-        self, ids: Tensor, labels: Tensor, cache: Tensor, level: int, start: int, stop: int
+        self, ids: Tensor, labels: Tensor, cache: Any, level: int, start: int, stop: int
     ) -> Tensor:
         """Logits of some places of a level.
 
         Args:
             ids: codes `[b, n + 1]`, counted through all levels; the last one is `outside`.
             labels: of the images.
-            cache: of the blocks, `[blocks, 2, b, h, n, d]`.
+            cache: of each block.
             level, start, stop: of the places.
         """
         embedded = self.codes(ids[:, self.around[start:stop]]).flatten(2)
@@ -90,8 +124,9 @@ class Network(nn.Module):
         if stop - start > 1:
             seen = torch.ones(stop - start, stop, dtype=torch.bool).tril(start)
             bias = bias.masked_fill(~seen, -torch.inf)
+        near = self.near[start:stop]
         for number in range(self.depth):
-            x = getattr(self, f"blocks_{number}")(x, cache[number], bias, start)
+            x = getattr(self, f"blocks_{number}")(x, cache[number], bias, near, level, start)
         return getattr(self, f"heads_by_level_{level}")(self.norm(x))
 
 
@@ -104,10 +139,13 @@ class Prior(nn.Module):
         self.shape = m.heads, len(self.network.first), m.width // m.heads
         self.none = m.classes
 
-    def empty_cache(self, count: int) -> Tensor:
-        """A cache for so many images."""
+    def empty_cache(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Caches of the blocks, for so many images."""
         heads, n, channels = self.shape
-        return torch.zeros(self.network.depth, 2, count, heads, n, channels)
+        return [
+            (torch.zeros(2, count, heads, n, channels), torch.zeros(count, n + 1, heads * channels))
+            for _ in range(self.network.depth)
+        ]
 
     def logits(self, sequence: Tensor) -> list[Tensor]:
         """Logits of all places by level, coarsest first, from codes `[b, n]`."""

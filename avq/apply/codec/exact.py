@@ -59,11 +59,10 @@ def exponential(x: Array64) -> Array64:
     return result
 
 
-def gelu(x: Array64) -> Array64:
-    """The approximation by tanh of Hendrycks and Gimpel (2016), as `flax.linen.gelu`."""
-    argument = 1.5957691216057308 * (x + 0.044715 * (x * x * x))  # twice the root of 2 / pi
-    below = exponential(-np.abs(argument))
-    result: Array64 = x * (np.where(argument < 0, below, 1.0) / (1.0 + below))
+def silu(x: Array64) -> Array64:
+    """`x * sigmoid(x)`."""
+    below = exponential(-np.abs(x))
+    result: Array64 = x * (np.where(x < 0, below, 1.0) / (1.0 + below))
     return result
 
 

@@ -11,17 +11,19 @@ from avq.apply.codec.exact import (
     MAX_TERMS,
     are_exact,
     fixed,
-    gelu,
     rms_norm,
+    silu,
     softmax_sum,
     weights,
 )
 from avq.errors import InputError
 from avq.models.prior import TransformerPrior
-from avq.models.prior.places import coordinates, neighbours, relations, spans
+from avq.models.prior.places import coordinates, nearby, neighbours, relations, spans
 
 Array64 = Float[np.ndarray, "..."]
-Cache = list[tuple[Float[np.ndarray, "h n d"], Float[np.ndarray, "h n d"]]]  # keys and values
+# Keys and values of a block's places, and what its hidden layer reads, after them a row of zeros.
+Kept = tuple[Float[np.ndarray, "h n d"], Float[np.ndarray, "h n d"], Float[np.ndarray, "n1 c"]]
+Cache = list[Kept]
 
 
 class ExactTransformer:
@@ -46,27 +48,31 @@ class ExactTransformer:
         self._first = np.concatenate([np.full(p.end - p.start, starts[p.level]) for p in parts])
         self._outside = starts[-1] + 1
         self._around, (self._relations, _) = neighbours(grids, module.own), relations(grids)
+        self._near = nearby(grids, module.near)
         rows, columns = coordinates(grids)
         tables = {name: weights(network[name]["embedding"]) for name in _TABLES}
         self._start = tables["rows"][rows] + tables["columns"][columns] + tables["labels"][-1]
         self._codes = fixed(tables["codes"])
         self._joined = Dense(network["joined"])
         self._bias = np.asarray(network["bias"], np.float64)
-        self._blocks = [Block(network[f"blocks_{number}"]) for number in range(module.depth)]
-        self._scale = np.asarray(network["norm"]["scale"], np.float64)
         levels = range(len(grids))
+        self._blocks = [
+            Block(network[f"blocks_{number}"], len(levels)) for number in range(module.depth)
+        ]
+        self._scale = np.asarray(network["norm"]["scale"], np.float64)
         self._logits = [Dense(network[f"heads_by_level_{level}"]) for level in levels]
-        self._channels = module.width // module.heads
+        self._width = module.width
 
     def empty_cache(self) -> Cache:
-        """Keys and values of a sequence, none of them known."""
-        shape = self._heads, self._n, self._channels
-        return [(np.zeros(shape), np.zeros(shape)) for _ in self._blocks]
+        """What is kept of a sequence of which no place is known."""
+        shape = self._heads, self._n, self._width // self._heads
+        features = self._n + 1, self._width
+        return [(np.zeros(shape), np.zeros(shape), np.zeros(features)) for _ in self._blocks]
 
     def logits(
         self, sequence: Int[np.ndarray, "n"], cache: Cache, level: int, start: int, stop: int
     ) -> Float[np.ndarray, "m k"]:
-        """Logits of the codes at some places of a level, and their keys and values in the cache.
+        """Logits of the codes at some places of a level, which are then in the cache.
 
         Args:
             sequence: codes of the image, see `places.to_sequence`; only those before each place are
@@ -80,8 +86,8 @@ class ExactTransformer:
         unseen = np.arange(stop)[None] > np.arange(start, stop)[:, None]
         bias = self._bias[:, self._relations[start:stop, :stop]]
         bias = np.where(unseen, -np.inf, bias)
-        for block, (keys, values) in zip(self._blocks, cache, strict=True):
-            x = block(fixed(x), keys, values, bias, start)
+        for block, kept in zip(self._blocks, cache, strict=True):
+            x = block(fixed(x), kept, level, bias, self._near[start:stop])
         return self._logits[level](rms_norm(fixed(x), self._scale))
 
 
@@ -110,31 +116,41 @@ class Dense:
 class Block:
     """See `avq.models.prior.blocks.Block`."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
+    def __init__(self, params: Mapping[str, Any], levels: int) -> None:
         norms = (params["attention_norm"]["scale"], params["norm"]["scale"])
         self._scales = [np.asarray(scale, np.float64) for scale in norms]
-        self._projections, self._output, self._up, self._down = (
-            Dense(params[name]) for name in ("projections", "output", "up", "down")
-        )
+        self._projections, self._output = Dense(params["projections"]), Dense(params["output"])
+        hidden = [params[f"hidden_{level}"] for level in range(levels)]
+        self._hidden = [(Dense(one["up"]), Dense(one["down"])) for one in hidden]
 
     def __call__(
         self,
         x: Float[np.ndarray, "m c"],
-        keys: Float[np.ndarray, "h n d"],
-        values: Float[np.ndarray, "h n d"],
+        kept: Kept,
+        level: int,
         bias: Float[np.ndarray, "h m p"],
-        start: int,
+        near: Int[np.ndarray, "m s"],
     ) -> Float[np.ndarray, "m c"]:
-        """Places from `start` on, up to the last of those that `bias` has; writes their keys and
-        values.
+        """The last of the places that `bias` has, which are kept then.
+
+        Args:
+            x: of the places.
+            kept: of the places before.
+            level: of the places.
+            bias: of attention.
+            near: rows of what the hidden layer reads.
         """
-        stop, (heads, _, channels) = bias.shape[2], keys.shape
+        (keys, values, features), stop, count = kept, bias.shape[2], len(x)
+        heads, _, channels = keys.shape
+        new = slice(stop - count, stop)
         joined = fixed(self._projections(rms_norm(x, self._scales[0])))
-        parts = joined.reshape(len(x), 3, heads, channels).transpose(1, 2, 0, 3)
-        queries, keys[:, start:stop], values[:, start:stop] = parts
+        parts = joined.reshape(count, 3, heads, channels).transpose(1, 2, 0, 3)
+        queries, keys[:, new], values[:, new] = parts
         logits = queries @ keys[:, :stop].transpose(0, 2, 1) / math.sqrt(channels) + bias
         attended = softmax_sum(logits, values[:, :stop]).transpose(1, 0, 2).reshape(x.shape)
         x = fixed(x + self._output(fixed(attended)))
-        hidden = fixed(gelu(self._up(rms_norm(x, self._scales[1]))))
-        result: Array64 = x + self._down(hidden)
+        features[new] = rms_norm(x, self._scales[1])
+        up, down = self._hidden[level]
+        a, b = np.split(up(features[near].reshape(count, -1)), 2, axis=-1)
+        result: Array64 = x + down(fixed(silu(a) * b))
         return result

@@ -19,22 +19,59 @@ from avq.models.prior.places import (
     Grids,
     Offsets,
     coordinates,
+    nearby,
     neighbours,
     relations,
+    shifted,
     spans,
 )
 from avq.settings import setting
 
 SCALE = 0.02  # standard deviation of initial embeddings, as GPT-2's
-EXPANSION = 4  # hidden units of a block for each of its channels
+EXPANSION = 1.5  # hidden units of a block for each of its channels
 
-Cache = tuple[Float[Array, "b h m d"], Float[Array, "b h m d"]]  # keys and values of the places
+# Keys and values of the places; after a row of zeros, the features that hidden layers read.
+Cache = tuple[Float[Array, "b h m d"], Float[Array, "b h m d"], Float[Array, "b m1 c"]]
+
+
+class Hidden(nn.Module):
+    """Gated hidden layer of a place: `silu(a) * b` of the two halves of its units.
+
+    Attributes:
+        width: channels.
+        depth: see `Block`.
+        dtype: compute type.
+
+    Source: Shazeer (2020), "GLU variants improve transformer".
+    """
+
+    width: int
+    depth: int
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        self.up = nn.Dense(2 * int(EXPANSION * self.width), dtype=self.dtype)
+        self.down = nn.Dense(self.width, dtype=self.dtype, kernel_init=_small(self.depth))
+
+    def __call__(self, near: Float[Array, "b n _s"]) -> Float[Array, "b n c"]:
+        """What is added to places, from the features near them."""
+        a, b = jnp.split(self.up(near), 2, axis=-1)
+        result: Array = self.down(nn.silu(a) * b)
+        return result
+
+
+def _small(depth: int) -> nn.initializers.Initializer:
+    """Initial weights of what is added in such a number of blocks."""
+    return nn.initializers.variance_scaling(0.5 / depth, "fan_in", "truncated_normal")
 
 
 class Block(nn.Module):
-    """Self-attention and a layer for each place, both added to their input.
+    """Self-attention, and a hidden layer that reads the features of a place and of those beside it;
+    both are added to their input. Each level has a hidden layer of its own.
 
     Attributes:
+        grids: see `base.PriorModule`.
+        near: offsets of the places that the hidden layer reads.
         width: channels, a multiple of `heads`.
         heads: attention heads.
         depth: number of blocks, by which additions are scaled down at the start.
@@ -42,6 +79,8 @@ class Block(nn.Module):
         dtype: compute type; softmax and norms are float32.
     """
 
+    grids: Grids
+    near: Offsets
     width: int
     heads: int
     depth: int
@@ -49,57 +88,65 @@ class Block(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        small = nn.initializers.variance_scaling(0.5 / self.depth, "fan_in", "truncated_normal")
         self.attention_norm, self.norm = nn.RMSNorm(), nn.RMSNorm()
         self.projections = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype)
-        self.output = nn.Dense(self.width, dtype=self.dtype, kernel_init=small)
-        self.up = nn.Dense(EXPANSION * self.width, dtype=self.dtype)
-        self.down = nn.Dense(self.width, dtype=self.dtype, kernel_init=small)
+        self.output = nn.Dense(self.width, dtype=self.dtype, kernel_init=_small(self.depth))
+        self.hidden = [Hidden(self.width, self.depth, self.dtype) for _ in self.grids]
         self.drop = nn.Dropout(self.dropout)
 
     def __call__(
         self, x: Float[Array, "b n c"], bias: Float[Array, "h n n"], train: bool
     ) -> Float[Array, "b n c"]:
-        """All places at once; `bias` is added to the logits of attention."""
+        """All places of whole levels at once; `bias` is added to the logits of attention."""
         queries, keys, values = self._projected(x)
-        return self._finished(x, attend(queries, keys, values, bias), train)
+        x += self.drop(self._joined(attend(queries, keys, values, bias)), deterministic=not train)
+        near = shifted(self.norm(x), self.grids, self.near)
+        parts = [
+            self.hidden[level](near[:, start:end])
+            for level, start, end in spans(self.grids)
+            if end <= x.shape[1]
+        ]
+        x += self.drop(jnp.concatenate(parts, axis=1), deterministic=not train)
+        return x
 
     def step(
         self,
         x: Float[Array, "b 1 c"],
         cache: Cache,
+        level: int,
         place: Int[Array, ""],
         bias: Float[Array, "h 1 m"],
     ) -> tuple[Float[Array, "b 1 c"], Cache]:
-        """One place, and the cache with its own keys and values.
+        """One place, and the cache with what is known of it.
 
         Args:
             x: of the place.
-            cache: keys and values of other places.
+            cache: of other places.
+            level: of the place.
             place: in the cache.
             bias: of the place, minus infinity for places that it does not see.
         """
         queries, *own = self._projected(x)
+        write = jax.lax.dynamic_update_slice_in_dim
         keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(old, new, place, axis=2)
-            for old, new in zip(cache, own, strict=True)
+            write(old, new, place, axis=2) for old, new in zip(cache[:2], own, strict=True)
         )
-        return self._finished(x, attend(queries, keys, values, bias), False), (keys, values)
+        x += self._joined(attend(queries, keys, values, bias))
+        features = write(cache[2], self.norm(x), place + 1, axis=1)
+        places = nearby(self.grids, self.near)
+        rows = np.where(places < len(places), places + 1, 0)
+        near = features[:, jnp.asarray(rows)[place]].reshape(len(x), 1, -1)
+        return x + self.hidden[level](near), (keys, values, features)
 
     def _projected(self, x: Float[Array, "b n c"]) -> list[Float[Array, "b h n d"]]:
-        joined = self.projections(self.attention_norm(x))
         b, n, _ = x.shape
-        parts = joined.reshape(b, n, 3, self.heads, -1)
+        parts = self.projections(self.attention_norm(x)).reshape(b, n, 3, self.heads, -1)
         return list(jnp.moveaxis(parts, (2, 3), (0, 2)))
 
-    def _finished(
-        self, x: Float[Array, "b n c"], attended: Float[Array, "b h n d"], train: bool
-    ) -> Float[Array, "b n c"]:
-        joined = attended.swapaxes(1, 2).reshape(x.shape)
-        x += self.drop(self.output(joined), deterministic=not train)
-        hidden = self.down(nn.gelu(self.up(self.norm(x))))
-        x += self.drop(hidden, deterministic=not train)
-        return x
+    def _joined(self, attended: Float[Array, "b h n d"]) -> Float[Array, "b n c"]:
+        b, _, n, _ = attended.shape
+        result: Array = self.output(attended.swapaxes(1, 2).reshape(b, n, -1))
+        return result
 
 
 def attend(
@@ -126,6 +173,7 @@ class Network(nn.Module):
     Attributes:
         grids, codebook_sizes, classes: see `base.PriorModule`.
         own: offsets of the codes around a place that are read at it.
+        near: offsets of the places whose features a hidden layer reads.
         causal: whether a place sees those up to itself alone.
         width, depth, heads, dropout, dtype: see `Block`.
         code_dim: channels of an embedded code.
@@ -135,6 +183,7 @@ class Network(nn.Module):
     codebook_sizes: tuple[int, ...]
     classes: int
     own: Offsets
+    near: Offsets
     causal: bool
     width: int
     depth: int
@@ -159,7 +208,15 @@ class Network(nn.Module):
         self.relations, distances = relations(self.grids)
         self.bias = self.param("bias", _slopes, self.heads, distances)
         self.blocks = [
-            Block(self.width, self.heads, self.depth, self.dropout, self.dtype)
+            Block(
+                self.grids,
+                self.near,
+                self.width,
+                self.heads,
+                self.depth,
+                self.dropout,
+                self.dtype,
+            )
             for _ in range(self.depth)
         ]
         self.norm = nn.RMSNorm()
@@ -175,7 +232,7 @@ class Network(nn.Module):
         labels: Int[Array, "b"],
         train: bool,
     ) -> Float[Array, "b n c"]:
-        """Features of the first `n` places, of a sequence of that length."""
+        """Features of the first `n` places, whole levels, of a sequence of that length."""
         x = self._embedded(sequence, labels, np.arange(sequence.shape[1]))
         x = self.drop(x, deterministic=not train)
         n = sequence.shape[1]
@@ -191,15 +248,18 @@ class Network(nn.Module):
         sequence: Int[Array, "b n"],
         labels: Int[Array, "b"],
         cache: tuple[Cache, ...],
+        level: int,
         place: Int[Array, ""],
     ) -> tuple[Float[Array, "b 1 c"], tuple[Cache, ...]]:
-        """Features of one place, which sees those before it, and the cache with its own."""
+        """Features of one place of a level, which sees those before it, and the cache with its
+        own.
+        """
         x, caches = self._embedded(sequence, labels, place[None]), []
         places = np.arange(cache[0][0].shape[2])
         bias = self.bias[:, jnp.asarray(self.relations[:, places])[place][None]]
         bias = jnp.where((places <= place)[None, None], bias, -jnp.inf)
         for block, before in zip(self.blocks, cache, strict=True):
-            x, after = block.step(x, before, place, bias)
+            x, after = block.step(x, before, level, place, bias)
             caches.append(after)
         return x, tuple(caches)
 
@@ -223,10 +283,11 @@ class Network(nn.Module):
 
 
 class NetworkPrior(PriorModule):
-    """Base of priors that are a `Network`, whose attributes `own` and `causal` they set."""
+    """Base of priors that are a `Network`, of which they set `own`, `near` and `causal`."""
 
     heads: int = setting(8, "attention heads of a transformer; they divide width", low=1, high=1024)
     own: ClassVar[Offsets]
+    near: ClassVar[Offsets]
     causal: ClassVar[bool]
 
     def setup(self) -> None:
@@ -235,6 +296,7 @@ class NetworkPrior(PriorModule):
             self.codebook_sizes,
             self.classes,
             self.own,
+            self.near,
             self.causal,
             self.width,
             self.depth,

@@ -15,7 +15,15 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from avq.models.prior.base import Codes, Drawing, PerCode, Variables, cross_entropy, keys_at
 from avq.models.prior.blocks import NetworkPrior
-from avq.models.prior.places import ALL_AROUND, UNKNOWN, Span, spans, to_grids, to_sequence
+from avq.models.prior.places import (
+    ALL_AROUND,
+    HERE_AND_BESIDE,
+    UNKNOWN,
+    Span,
+    spans,
+    to_grids,
+    to_sequence,
+)
 
 NOISE = 4.5  # of the confidence in the first round, MaskGIT's choice temperature
 
@@ -28,6 +36,7 @@ class MaskedPrior(NetworkPrior):
     """
 
     own = ALL_AROUND
+    near = HERE_AND_BESIDE
     causal = False
     exact = False
 

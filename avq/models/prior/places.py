@@ -15,6 +15,8 @@ Grids = tuple[tuple[int, int], ...]  # height and width by level, finest first
 Offsets = tuple[tuple[int, int], ...]  # rows down and columns to the right
 
 UNKNOWN = -1
+HERE_AND_BEFORE: Offsets = ((0, 0), (0, -1), (-1, -1), (-1, 0), (-1, 1))
+HERE_AND_BESIDE: Offsets = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
 ALL_AROUND: Offsets = tuple((down, across) for down in (-1, 0, 1) for across in (-1, 0, 1))
 # Those earlier in the order, up to two rows and columns away.
 BEFORE: Offsets = tuple(
@@ -59,10 +61,10 @@ def neighbours(grids: Grids, own: Offsets) -> Int[np.ndarray, "n s"]:
     """
     n = spans(grids)[-1].end
     starts = {level: start for level, start, _ in spans(grids)}
-    result = []
-    for level, _, _ in spans(grids):
+    result, all_near = [], nearby(grids, own)
+    for level, start, end in spans(grids):
         rows, columns = np.divmod(np.arange(np.prod(grids[level])), grids[level][1])
-        near = _at(rows, columns, own, grids[level], starts[level], n)
+        near = all_near[start:end]
         parents = np.full((len(rows), len(ALL_AROUND)), n)
         if level + 1 < len(grids):
             (height, width), (above, across) = grids[level], grids[level + 1]
@@ -70,6 +72,42 @@ def neighbours(grids: Grids, own: Offsets) -> Int[np.ndarray, "n s"]:
             parents = _at(*where, ALL_AROUND, grids[level + 1], starts[level + 1], n)
         result.append(np.concatenate([near, parents], axis=1))
     return np.concatenate(result)
+
+
+def nearby(grids: Grids, offsets: Offsets) -> Int[np.ndarray, "n s"]:
+    """Places of the same level at some offsets from each place of a sequence, whose length stands
+    for what lies outside the grid.
+    """
+    result, n = [], spans(grids)[-1].end
+    for level, start, end in spans(grids):
+        rows, columns = np.divmod(np.arange(end - start), grids[level][1])
+        result.append(_at(rows, columns, offsets, grids[level], start, n))
+    return np.concatenate(result)
+
+
+def shifted(x: Float[Array, "b n c"], grids: Grids, offsets: Offsets) -> Float[Array, "b n _f"]:
+    """Features of the places `nearby`, zeros for what lies outside the grid; without an index,
+    whose gradient takes long on a CPU.
+
+    Args:
+        x: of the first places of a sequence, whole levels.
+        grids: height and width by level, finest first.
+        offsets: of what each place has.
+    """
+    margin = max(abs(offset) for pair in offsets for offset in pair)
+    around, result = (margin, margin), []
+    for level, start, end in spans(grids):
+        if start == x.shape[1]:
+            break
+        height, width = grids[level]
+        grid = x[:, start:end].reshape(len(x), height, width, -1)
+        padded = jnp.pad(grid, ((0, 0), around, around, (0, 0)))
+        parts = [
+            padded[:, margin + down :, margin + across :][:, :height, :width]
+            for down, across in offsets
+        ]
+        result.append(jnp.concatenate(parts, axis=-1).reshape(len(x), end - start, -1))
+    return jnp.concatenate(result, axis=1)
 
 
 def _at(

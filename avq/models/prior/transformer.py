@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from avq.models.prior.base import Codes, Drawing, PerCode, Variables, cross_entropy
 from avq.models.prior.blocks import NetworkPrior
 from avq.models.prior.drawing import draw_in_order
-from avq.models.prior.places import BEFORE, Span, spans, to_sequence
+from avq.models.prior.places import BEFORE, HERE_AND_BEFORE, Span, spans, to_sequence
 
 
 class TransformerPrior(NetworkPrior):
@@ -21,6 +21,7 @@ class TransformerPrior(NetworkPrior):
     """
 
     own = BEFORE
+    near = HERE_AND_BEFORE
     causal = True
     exact = True
 
@@ -56,7 +57,7 @@ class TransformerPrior(NetworkPrior):
         place: Int[Array, ""],
     ) -> tuple[Float[Array, "b k"], Any]:
         """Logits of the code at a place of a level, and the cache with that place."""
-        features, cache = self.network.step(sequence, labels, cache, place)
+        features, cache = self.network.step(sequence, labels, cache, level, place)
         return self.network.logits(level, features)[:, 0], cache
 
     @nn.nowrap
@@ -68,7 +69,7 @@ class TransformerPrior(NetworkPrior):
         keys: Key[Array, "b"],
         how: Drawing,
     ) -> Codes:
-        """See `PriorModule.draw`; keys and values of the places before are kept."""
+        """See `PriorModule.draw`; what is known of the places before is kept."""
         labels = how.labels(labels, self.classes)
 
         def logits_at(sequence: Array, cache: Any, place: Array, span: Span) -> tuple[Array, Any]:
@@ -78,10 +79,15 @@ class TransformerPrior(NetworkPrior):
 
         def cache_of(cache: Any, span: Span) -> Any:
             if cache is None:
-                shape = len(labels), self.heads, span.end, self.width // self.heads
-                empty = jnp.zeros_like(labels, jnp.dtype(self.dtype), shape=shape)
-                return ((empty, empty),) * self.depth
-            longer = ((0, 0), (0, 0), (0, span.end - span.start), (0, 0))
-            return jax.tree.map(lambda kept: jnp.pad(kept, longer), cache)
+                rows, channels = len(labels), self.width // self.heads
+                none = jnp.zeros_like(
+                    labels, jnp.dtype(self.dtype), (rows, self.heads, 0, channels)
+                )
+                features = jnp.zeros_like(labels, jnp.float32, (rows, 1, self.width))
+                cache = ((none, none, features),) * self.depth
+            more = (0, span.end - span.start), (0, 0)
+            return jax.tree.map(
+                lambda kept: jnp.pad(kept, [*((0, 0),) * (kept.ndim - 2), *more]), cache
+            )
 
         return draw_in_order(logits_at, start, self.grids, keys, how, cache_of)

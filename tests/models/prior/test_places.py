@@ -9,8 +9,10 @@ import numpy as np
 from avq.models.prior.places import (
     ALL_AROUND,
     BEFORE,
+    nearby,
     neighbours,
     relations,
+    shifted,
     spans,
     to_grids,
     to_sequence,
@@ -59,3 +61,16 @@ def test_relations_are_those_of_levels_and_offsets():
         assert seen.setdefault((a[0], b[0], *offset), index[i, j]) == index[i, j]
         assert distances[index[i, j]] == math.hypot(*offset)
     assert len(set(seen.values())) == len(seen) == len(distances)
+
+
+def test_shifted_features_are_those_of_the_places_nearby_and_zeros_outside():
+    offsets = ((0, 0), (0, -1), (-1, 0), (1, 1))
+    x = np.random.default_rng(0).normal(size=(2, 4 + 24, 3)).astype(np.float32)
+    grids = ((4, 6), (2, 2))
+    found = shifted(jnp.asarray(x), grids, offsets)
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 0)))
+    expected = padded[:, nearby(grids, offsets)].reshape(2, 28, 12)
+    np.testing.assert_array_equal(found, expected)
+    coarsest = shifted(jnp.asarray(x[:, :4]), grids, offsets)
+    np.testing.assert_array_equal(coarsest, expected[:, :4])
+    np.testing.assert_array_equal(nearby(grids, offsets)[5], [5, 4, 28, 12])
