@@ -1,6 +1,7 @@
 """Many images of many sizes, encoded and decoded: compilations, seconds and memory.
 
-    python -m benchmarks.many_sizes --data PATH [--model NAME] [--images N] [--sizes N] [--json FILE]
+    python -m benchmarks.many_sizes --data PATH [--model NAME] [--images N] [--sizes N]
+        [--json FILE]
 
 The images are cut to sizes drawn between 40 and 256 pixels. avq, which computes them as squares of
 a few sizes, stands beside an encoder and a decoder that are compiled for each size, continued to a

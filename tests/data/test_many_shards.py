@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def made(tmp_path_factory):
 
 def test_images_at_random_are_those_in_order_with_two_files_open(made, monkeypatch):
     monkeypatch.setattr(shards, "FILES_KEPT", 2)
-    source = open_source(str(made[0]))
+    source: Any = open_source(str(made[0]))
     in_order = [source[i] for i in range(IMAGES)]
     rows = np.random.default_rng(1).integers(0, IMAGES, 40)
     for row in rows:
@@ -44,7 +45,7 @@ def test_images_at_random_are_those_in_order_with_two_files_open(made, monkeypat
 
 def test_split_of_a_prepared_set_is_ranges(made):
     folder, about = made
-    splits = open_splits(Data(path=str(folder), image_size=SIZE))
+    splits: Any = open_splits(Data(path=str(folder), image_size=SIZE))
     trained = about["counts"]["train"]
     assert splits.train.rows == range(trained)
     assert splits.test.rows == range(trained, IMAGES)

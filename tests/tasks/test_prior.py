@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import chex
 import jax
@@ -88,7 +89,7 @@ def test_another_kind_on_two_devices_with_classes(prior_smoke, run, image_folder
 
 def test_step_draws_the_same_on_any_number_of_devices(prior_smoke):
     more = ("model.kind=masked", "data.unlabelled=0.5", "model.dropout=0.5")
-    task = tasks.make_task(tasks.load([*prior_smoke, *(f"--config.{each}" for each in more)]))
+    task: Any = tasks.make_task(tasks.load([*prior_smoke, *(f"--config.{each}" for each in more)]))
     task.model = task._model(classes=3)
     optimizers, rng = {"prior": optax.sgd(1.0)}, np.random.default_rng(0)
     state = jax.device_get(init_state(task, optimizers))
