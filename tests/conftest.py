@@ -25,7 +25,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tracing makes many objects that stay, such as those of jitted programs, and a full collection
 # walks them all: at Python's own thresholds that takes a seventh of the time.
-gc.set_threshold(100_000)
+gc.set_threshold(30_000)
 
 # Most of the suite's time goes into compiling programs that then run for milliseconds, so code is
 # made the quickest way: unoptimised, and in one piece, since no core is free to make others. XLA's
