@@ -177,7 +177,7 @@ def test_what_may_change_on_resume_is_how_long_a_run_goes_and_what_is_written():
     assert sorted(free) == [
         *("checkpoint.every", "checkpoint.keep", "checkpoint.keep_best", "data.max_rejected"),
         *("data.path", "data.workers", "loss.lpips_weights", "optim.skip_nonfinite"),
-        *("parallel.deterministic", "parallel.devices"),
+        *("parallel.deterministic", "parallel.devices", "parallel.fsdp"),
         *("train.eval_every", "train.log_every", "train.steps"),
     ]
     saved = config.flatten({"seed": 0, **dict.fromkeys(free, 1)})

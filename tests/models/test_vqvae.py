@@ -143,8 +143,10 @@ def test_decoding_the_codes_is_the_reconstruction_exactly(inputs):
     model = tiny(base_filters=(3,), decoder_filters=(4, 3), decoder_inputs=inputs)
     images = normal(2, 8, 12, 3)
     variables = random_variables(model, images)
+    # In parts, as users have it: in one piece LLVM rounds a sum otherwise in one of the programs.
+    parts = {"xla_cpu_parallel_codegen_split_count": 32}
     encode, decode, reconstruct = (
-        jax.jit(chex.assert_max_traces(f, n=1))
+        jax.jit(chex.assert_max_traces(f, n=1), compiler_options=parts)
         for f in (
             lambda x: model.apply(variables, x, method="encode"),
             lambda codes: model.apply(variables, codes, method="decode"),
