@@ -49,7 +49,9 @@ def draw_curves(file: Path, means: Sequence[Row], is_kodak: bool) -> None:
             xscale="log", xlabel="bits a pixel", ylabel={"psnr": "PSNR, dB"}.get(key, "MS-SSIM")
         )
         axes.grid(alpha=0.2)
-    figure.axes[0].legend(fontsize="small", frameon=False)
+    figure.axes[1].legend(
+        *figure.axes[0].get_legend_handles_labels(), fontsize="small", loc="lower right"
+    )
     figure.savefig(file, dpi=110)
 
 
