@@ -107,7 +107,11 @@ def files(priors: Mapping[str, Prior], folder: str) -> Iterator[Row]:
 
 def twins(priors: Mapping[str, Prior], runs: int) -> Iterator[Row]:
     """Seconds an image of transformers and of their twins in PyTorch, codes alone, in turns."""
-    import torch
+    try:
+        import torch
+    except ImportError:
+        yield {"twin": "left out", "reason": "PyTorch is not installed"}
+        return
 
     from benchmarks.speed.torch_prior import Prior as Twin
     from benchmarks.speed.torch_training import copy_variables
