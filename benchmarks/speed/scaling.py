@@ -12,10 +12,13 @@ from avq.parallel import bytes_on_a_device
 from benchmarks._common import Row, random_training, run_cases
 
 CASES: list[Row] = [
-    *({"study": "batch", "batch": n, "side": 64, "devices": 1} for n in (1, 2, 4, 8, 16, 32, 64)),
-    *({"study": "side", "batch": 1, "side": n, "devices": 1} for n in (64, 128, 256, 512)),
-    *({"study": "devices", "batch": 8, "side": 64, "devices": n} for n in (1, 2, 4, 8)),
-    *({"study": "fsdp", "batch": 8, "side": 64, "devices": n, "fsdp": True} for n in (1, 2, 4, 8)),
+    {"study": study, "batch": batch, "side": side, "devices": devices, "fsdp": study == "fsdp"}
+    for study, batch, side, devices in (
+        *(("batch", n, 64, 1) for n in (1, 2, 4, 8, 16, 32, 64)),
+        *(("side", 1, n, 1) for n in (64, 128, 256, 512)),
+        *(("devices", 8, 64, n) for n in (1, 2, 4, 8)),
+        *(("fsdp", 8, 64, n) for n in (1, 2, 4, 8)),
+    )
 ]
 
 
