@@ -40,6 +40,7 @@ from avq.evaluate.baselines.codecs import CODECS, Codec, nearest_file
 from avq.evaluate.metrics.psnr import psnr
 from avq.evaluate.metrics.ssim import ms_ssim
 from avq.pixels import to_float
+from avq.shipped import located
 from benchmarks._common import Row, make_parser, write_json
 from benchmarks.use.codec_figures import draw_curves, draw_pictures
 
@@ -76,7 +77,7 @@ class Model:
             InputError: for one without a codec.
         """
         tokenizer = load(run)
-        if (codec := read_codec(run, tokenizer)) is None:
+        if (codec := read_codec(located(run), tokenizer)) is None:
             raise InputError(f"{str(run)!r} has no codec yet. Let avq compress make one.")
         return cls(run.name, tokenizer, codec)
 
