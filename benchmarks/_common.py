@@ -3,7 +3,6 @@
 import argparse
 import ctypes
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,11 +18,6 @@ from avq.bench import Training, runnable_task, time_calls
 Row = dict[str, Any]
 Call = Callable[[], Any]
 STEPS = 3  # of `training_memory`
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def make_parser(
@@ -115,9 +109,9 @@ def peak_growth(call: Call) -> int:
         return int(stats()["peak_bytes_in_use"]) - before
     ctypes.CDLL(None).malloc_trim(0)  # memory freed by compilation returns to the system
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident size
-    resident = _memory("VmRSS")
+    resident = process_memory("VmRSS")
     jax.block_until_ready(call())
-    return max(0, _memory("VmHWM") - resident)
+    return max(0, process_memory("VmHWM") - resident)
 
 
 def training_memory(make_step: Callable[[], Call]) -> int:
@@ -136,7 +130,10 @@ def training_memory(make_step: Callable[[], Call]) -> int:
     return peak_growth(train)
 
 
-def _memory(field: str) -> int:
+def process_memory(field: str) -> int:
+    """Bytes of a field of this process's status, such as VmRSS, what is resident, or VmHWM, its
+    peak (Linux).
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 

@@ -15,14 +15,13 @@ import numpy as np
 from jaxtyping import Integer
 
 from avq.data.images import UnreadableImage
-from avq.data.sources.prepared import UNFINISHED
+from avq.data.sources.prepared import SPLITS, UNFINISHED
 from avq.data.sources.shards import ArrayRecords
 from avq.errors import InputError
 from avq.json_files import read_json
 
 CODES = "codes.json"
 FORMAT = 1  # of codes.json and of the records
-SPLITS = ("train", "test")
 LENGTH = 4  # bytes of the length of a name
 AGAIN = "Put back a copy, or run avq tokenize again, into another folder."
 Grids: TypeAlias = tuple[Integer[np.ndarray, "..."], ...]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 
 from avq import cpu, parallel
 from avq.apply.code_files import KIND, MOST_BYTES, CodeFile, write_codes
-from avq.apply.code_shards import CODES, FORMAT, SPLITS, Layout, read
+from avq.apply.code_shards import CODES, FORMAT, Layout, read
 from avq.apply.npz import read_arrays
 from avq.apply.tokenizer import Codes, Tokenizer
 from avq.data import shard_work
@@ -24,6 +24,7 @@ from avq.data.pipeline import Batch, eval_batches
 from avq.data.settings import Data
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
 from avq.data.shard_work import Callback, ShardWork, joined
+from avq.data.sources.prepared import SPLITS
 from avq.data.sources.squares import RandomSquares
 from avq.data.split import OLDER, Splits, open_splits
 from avq.errors import InputError

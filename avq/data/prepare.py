@@ -17,7 +17,7 @@ from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_
 from avq.data.shard_work import ShardWork, joined
 from avq.data.sources import Source, open_source
 from avq.data.sources.base import name_hashes
-from avq.data.sources.prepared import DESCRIPTION
+from avq.data.sources.prepared import DESCRIPTION, SPLITS
 from avq.data.split import other_files, split_rows
 from avq.errors import InputError
 from avq.workers import Worker
@@ -25,7 +25,6 @@ from avq.workers import Worker
 IMAGES_PER_SHARD = 1024
 BYTES_PER_SHARD = 1 << 28
 MAX_LISTED = 1000
-SPLITS = ("train", "test")
 
 
 def prepare(

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Integer
 
-from avq.apply.code_shards import CODES, SPLITS, CodeSet, read
+from avq.apply.code_shards import CODES, CodeSet, read
 from avq.apply.tokenize import tokenize
 from avq.apply.tokenizer import Tokenizer
 from avq.data.dataset import evenly
 from avq.data.pipeline import in_batches, prefetch
-from avq.data.sources.prepared import UNFINISHED
+from avq.data.sources.prepared import SPLITS, UNFINISHED
 from avq.data.split import KINDS
 from avq.errors import InputError
 from avq.hosts import is_main_process

@@ -34,7 +34,8 @@ from avq import cpu, json_files, parallel
 from avq.data.settings import Data
 from avq.data.sources import open_path
 from avq.errors import InputError
-from benchmarks._common import Row, make_parser, usable_cores, write_json
+from avq.workers import usable_cores
+from benchmarks._common import Row, make_parser, write_json
 from benchmarks.accelerator import (
     determinism,
     kernels,

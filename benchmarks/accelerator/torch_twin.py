@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from benchmarks._common import Row, medians_in_turns, usable_cores
+from avq.workers import usable_cores
+from benchmarks._common import Row, medians_in_turns
 from benchmarks.accelerator.parts import Case, LeftOut, Shared, rounded
 
 CALLS = ("train", "encode", "decode")

@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._common import Row, make_parser, usable_cores, write_json
+from avq.workers import usable_cores
+from benchmarks._common import Row, make_parser, write_json
 from benchmarks.many_images import generate
 
 CREWS = (1, 3, 8)  # numbers of workers

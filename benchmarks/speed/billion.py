@@ -10,7 +10,6 @@ stands a listing of the folder, which a set of image files would need.
 import argparse
 import json
 import os
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from avq.data.pipeline import prefetch, train_batches
 from avq.data.prepare import prepare
 from avq.data.settings import Data
 from avq.data.sources.prepared import DESCRIPTION, shard_file
-from benchmarks._common import Row, child_result, make_parser, write_json
+from benchmarks._common import Row, child_result, make_parser, process_memory, write_json
 from benchmarks.speed.many_images import generate
 
 PER_SHARD, SIDE, BATCH, BATCHES = 1024, 64, 32, 100
@@ -58,7 +57,7 @@ def measure(folder: str) -> Row:
     """Seconds to open a set and to its first batch, images a second after it, and memory."""
     data = Data(path=folder, image_size=SIDE, batch_size=BATCH)
     jnp.zeros(()).block_until_ready()  # JAX's own start is not the set's
-    before, began = resident(), time.perf_counter()
+    before, began = process_memory("VmRSS"), time.perf_counter()
     train = open_dataset(data).train
     opened = time.perf_counter()
     stream = prefetch(train_batches(train, data, seed=0), 0)
@@ -71,17 +70,11 @@ def measure(folder: str) -> Row:
         "open_s": opened - began,
         "first_batch_s": first - opened,
         "images_per_s": BATCH * BATCHES / (time.perf_counter() - first),
-        "peak_growth_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "peak_growth_mb": (process_memory("VmHWM") - before) / 2**20,
         "open_files": len(os.listdir("/proc/self/fd")),
     }
     stream.close()
     return row
-
-
-def resident() -> int:
-    """KiB of this process's memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ import vector_quantize_pytorch
 
 from avq import cpu, parallel, tasks
 from avq.models.quantizers import EMAQuantizer
+from avq.workers import usable_cores
 from benchmarks._common import (
     Call,
     Row,
@@ -38,7 +39,6 @@ from benchmarks._common import (
     random_batch,
     random_training,
     training_memory,
-    usable_cores,
     write_json,
 )
 from benchmarks.speed.peer_calls import (

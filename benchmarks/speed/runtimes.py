@@ -12,7 +12,7 @@ import openvino
 import torch
 from torch import Tensor, nn
 
-from benchmarks._common import usable_cores
+from avq.workers import usable_cores
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}  # as OpenVINO names them
 

@@ -29,7 +29,8 @@ from avq.data.dataset import open_dataset
 from avq.data.pipeline import prefetch, train_batches
 from avq.data.settings import Data
 from avq.settings import construct
-from benchmarks._common import Row, child_result, make_parser, usable_cores, write_json
+from avq.workers import usable_cores
+from benchmarks._common import Row, child_result, make_parser, write_json
 from benchmarks.speed.quality import (
     EVALUATIONS,
     mean_psnr,

@@ -8,7 +8,8 @@ import torch
 from compressai.zoo import bmshj2018_factorized, cheng2020_anchor
 from jaxtyping import UInt8
 
-from benchmarks._common import Row, usable_cores
+from avq.workers import usable_cores
+from benchmarks._common import Row
 
 CODECS = {"bmshj2018-factorized": bmshj2018_factorized, "cheng2020-anchor": cheng2020_anchor}
 STRIDE = 64  # pixels, which both sides of an image have to be a multiple of

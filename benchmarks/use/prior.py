@@ -36,7 +36,8 @@ from avq.evaluate.generation import frequency_bits
 from avq.models.prior import Drawing, TransformerPrior
 from avq.models.prior.drawing import draw_without_cache
 from avq.models.prior.places import UNKNOWN, to_sequence
-from benchmarks._common import Row, make_parser, medians_in_turns, usable_cores, write_json
+from avq.workers import usable_cores
+from benchmarks._common import Row, make_parser, medians_in_turns, write_json
 
 FILES = 100  # images whose files are written
 Codes = Sequence[Integer[np.ndarray, "n _h _w"]]

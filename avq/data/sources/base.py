@@ -143,8 +143,8 @@ class Subset:
 
 def name_hashes(source: Source) -> UInt64[np.ndarray, "n"]:
     """Hashes of the names of a source's images, in order; see `avq.data.names`."""
-    whole, rows = (source.source, source.rows) if isinstance(source, Subset) else (source, None)
-    rows = range(len(source)) if rows is None else rows
+    all_of_it = source, range(len(source))
+    whole, rows = (source.source, source.rows) if isinstance(source, Subset) else all_of_it
     if isinstance(whole, Hashed):
         hashes: np.ndarray = whole.hashes[np.asarray(rows)]
         return hashes
