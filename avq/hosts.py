@@ -1,13 +1,19 @@
 """Training by several processes, on one host or many: how they connect."""
 
+import atexit
+import contextlib
+import itertools
 import os
 import re
 import sys
 import threading
+import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, TimeoutError
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+from jax._src import distributed  # of its client there is no public name; Orbax reads this one, too
 
 from avq.errors import InputError
 
@@ -16,10 +22,14 @@ TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 FLAG = "--distributed"
 TOLD_AFTER = 10.0  # seconds of waiting for others after which it is told
 GIVEN_UP_AFTER = 300.0  # and after which it ends
-# A process that has not been heard of for so many seconds is dead, and JAX ends the others.
-HEARTBEAT_TIMEOUT = 40
+BEAT = 2.0  # seconds between two signs of life of a process
+MISSED = 15  # so many of them missing, a process is lost
+# Seconds without a heartbeat of its own after which JAX ends the others by SIGABRT; above 2 * 15.
+HEARTBEAT_TIMEOUT = 60
+ALIVE, LOST = "avq/alive/", "avq/lost"  # keys with JAX's service
 # Of errors of collectives whose other side is gone.
 GONE = re.compile("gloo|nccl|coordination service|connection (closed|reset)", re.IGNORECASE)
+LEAVING = threading.Lock()
 USAGE = f"{FLAG}=HOST:PORT,PROCESSES,INDEX, with the address of process 0"
 
 
@@ -28,8 +38,9 @@ class NotConnected(Exception):
 
 
 def initialize(flag: str | None) -> None:
-    """Connects to the other processes of a run, if there are any. Call before anything asks JAX for
-    its devices.
+    """Connects to the other processes of a run, if there are any. From then on one that is lost
+    ends this one with 75, and one that leaves with an exit code ends it with that. Call before
+    anything asks JAX for its devices.
 
     Args:
         flag: None connects to those that `srun` or `mpirun` has started beside this one. "" lets
@@ -54,6 +65,7 @@ def initialize(flag: str | None) -> None:
         raise NotConnected(
             f"could not reach the other processes: {reason}. Start all of them, or give {USAGE}."
         ) from error
+    threading.Thread(target=_watch, daemon=True).start()
 
 
 def _connect(given: dict[str, Any]) -> None:
@@ -82,28 +94,145 @@ def _connect(given: dict[str, Any]) -> None:
     try:
         connected.result(wait)
     except TimeoutError:
-        _leave(
-            f"the other processes did not come in {GIVEN_UP_AFTER:.0f} s. Start all of them, or "
-            f"give {USAGE}."
-        )
+        line = f"the other processes did not come in {GIVEN_UP_AFTER:.0f} s. Start all of them, or"
+        _leave(os.EX_TEMPFAIL, line=f"{line} give {USAGE}.")
 
 
 def exit_if_gone(error: Exception) -> None:
-    """Ends this process with 75, if an error is that of a collective whose other side is gone."""
-    if jax.process_count() > 1 and GONE.search(str(error)):
-        reason = " ".join(str(error).split())[:150]
-        _leave(
-            f"lost another process: {reason}. The same command continues from the newest "
-            "checkpoint."
-        )
-
-
-def _leave(message: str) -> None:
-    """Ends this process at once: in order, it would wait for the others, and JAX then end it by
-    SIGABRT.
+    """Ends this process, if an error is that of a collective whose other side is gone: with 75, or
+    the exit code that the other one has told.
     """
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    os._exit(os.EX_TEMPFAIL)
+    if jax.process_count() > 1 and GONE.search(str(error)):
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            for _, told in _service().key_value_dir_get(LOST):
+                _follow(told)
+        _lost(str(error))
+
+
+def leave(code: int) -> int:
+    """Ends this process and the others with an exit code; returns the code if there are no others.
+    In order, this process would wait for them, and they for it in a collective.
+    """
+    if jax.distributed.is_initialized():
+        _leave(code, f"process {distributed.global_state.process_id}")
+    return code
+
+
+def _watch() -> None:
+    """Ends this process once another one is lost: a collective may then fail, or wait for ever.
+
+    Every process leaves signs of life with JAX's service, where process 0 looks for them; it tells
+    the others whom it misses.
+    """
+    service, index = _service(), distributed.global_state.process_id
+    over = threading.Event()
+    atexit.register(over.set)
+    heard: dict[str, tuple[str, int]] = {}
+    for beat in itertools.count():
+        try:
+            with _answered():
+                service.key_value_set(f"{ALIVE}{index}", str(beat), allow_overwrite=True)
+                told = _told(service)
+                signs = service.key_value_dir_get(ALIVE) if index == 0 else []
+        except jax.errors.JaxRuntimeError as error:
+            if over.is_set():  # JAX has closed the connection
+                return
+            _lost(f"process 0: {error}")
+        if told:
+            time.sleep(BEAT)  # what ends that one may end this one, too, with a line of its own
+            _follow(told)
+        if silent := _silent(signs, heard, beat):
+            _lost(f"process {silent} has not been heard of for {MISSED * BEAT:.0f} s")
+
+
+@contextlib.contextmanager
+def _answered() -> Iterator[None]:
+    """Ends this process when process 0, which has JAX's service, does not answer in time."""
+    alarm = threading.Timer(MISSED * BEAT, _lost, ("process 0 does not answer",))
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+
+
+def _service() -> Any:
+    """Returns this process's client of JAX's service, to whose keys all processes have access."""
+    return distributed.global_state.client
+
+
+def _told(service: Any) -> str:
+    """What is told within a beat of a process that ends: "CODE REASON", or ""."""
+    try:
+        return str(service.blocking_key_value_get(LOST, int(1000 * BEAT)))
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" not in str(error):
+            raise
+        return ""
+
+
+def _silent(
+    signs: Iterable[tuple[str, str]], heard: dict[str, tuple[str, int]], beat: int
+) -> str | None:
+    """Returns the index of a process whose sign of life has been the same for `MISSED` beats.
+
+    Beats are counted, not seconds: where all processes were halted for long, none is lost.
+    """
+    for name, sign in signs:
+        before, since = heard.setdefault(name, (sign, beat))
+        if sign != before:
+            heard[name] = sign, beat
+        elif beat - since >= MISSED:
+            return name.removeprefix(ALIVE)
+    return None
+
+
+def _follow(told: str) -> None:
+    """Ends this process as another one has told that it ended."""
+    code, _, reason = told.partition(" ")
+    if int(code) == os.EX_TEMPFAIL:
+        _lost(reason)
+    _leave(int(code), reason, f"{reason} ended with exit code {code}; its own line says why.")
+
+
+def _lost(reason: str) -> None:
+    reason = " ".join(reason.split())[:150]
+    _leave(
+        os.EX_TEMPFAIL,
+        reason,
+        f"lost another process: {reason}. The same command continues from the newest checkpoint.",
+    )
+
+
+def _leave(code: int, reason: str = "", line: str = "") -> NoReturn:
+    """Ends this process at once, with a line, and tells the others the code and the reason, if
+    there is one. In order, it would wait for the others, and JAX then end it by SIGABRT.
+    """
+    LEAVING.acquire()  # one thread, one line
+    if line:
+        print(f"error: {line}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if reason:
+        _tell(f"{code} {reason}")
+    os._exit(code)
+
+
+def _tell(message: str) -> None:
+    """Tells the others, as far as process 0 answers, that this process ends. Process 0 then gives
+    them time to go: its end is that of JAX's service, whereupon JAX ends them by SIGABRT.
+    """
+
+    def tell() -> None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # told already, or nobody there
+            _service().key_value_set(LOST, message)
+
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    telling.join(BEAT)
+    if distributed.global_state.process_id == 0:
+        time.sleep(3 * BEAT)
 
 
 def _given(flag: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,11 @@ def main(arguments: Sequence[str]) -> int:
         except InputError as error:
             return _failed(error, 2)
         except KeyboardInterrupt:  # before the first step, or for the second time
-            return 128 + (stop.number or signal.SIGINT)
+            return _interrupted(stop)
+
+
+def _interrupted(stop: Stop) -> int:
+    return 128 + (stop.number or signal.SIGINT)
 
 
 def _run(arguments: Sequence[str], stop: Stop) -> int:
@@ -101,10 +106,20 @@ def _train(
         hosts.initialize(distributed)
         cpu.keep_memory()
         return loop.train(tasks.make_task(loaded), workdir, **options)
+    except InputError as error:
+        return hosts.leave(_failed(error, 2))
     except (Diverged, NotSaved, OSError) as error:
-        return _failed(error, 1)
+        return hosts.leave(_failed(error, 1))
     except hosts.NotConnected as error:
         return _failed(error, os.EX_TEMPFAIL)
+    except KeyboardInterrupt:
+        hosts.leave(_interrupted(options["stop"]))
+        raise
+    except Exception:
+        if jax.distributed.is_initialized():
+            traceback.print_exc()
+        hosts.leave(1)
+        raise
 
 
 def _failed(error: Exception, code: int) -> int:

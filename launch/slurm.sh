@@ -26,6 +26,11 @@ set -euo pipefail
 # Not while Slurm itself is ending the job: cancelled, out of time, or preempted.
 running() { [[ $(scontrol show job "$SLURM_JOB_ID") == *JobState=RUNNING* ]]; }
 
+requeue() {
+    scontrol requeue "$SLURM_JOB_ID"
+    exec sleep 60 # to be ended by the requeue
+}
+
 # A TERM to this shell alone (scancel --batch) is passed to the tasks. Where Slurm is ending the job
 # they have one already, and a second would end them before they have saved. Not by way of srun,
 # which answers a TERM by killing them.
@@ -53,7 +58,13 @@ do :; done
 # one that was cancelled is to stay so.
 if ((code == 143)) && running; then
     echo "saved (exit code 143): back into the queue"
-    scontrol requeue "$SLURM_JOB_ID"
-    exec sleep 60 # to be ended by the requeue
+    requeue
+fi
+# 75, or killed by another signal than those of persons (HUP 129, INT 130): a task was lost, and the
+# rest ended. A job that loses one again and again before it has done anything is not to go round for
+# ever.
+if ((code == 75 || code > 130)) && running && ((SECONDS > 600 || ${SLURM_RESTART_COUNT:-0} < 3)); then
+    echo "lost a task (exit code $code): back into the queue"
+    requeue
 fi
 exit "$code"

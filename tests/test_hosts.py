@@ -49,12 +49,13 @@ def test_process_alone_connects_to_nobody(counts, monkeypatch):
 def test_tasks_that_were_started_together_connect(name, monkeypatch):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **given: calls.append(given))
+    monkeypatch.setattr(hosts, "_watch", lambda: None)
     monkeypatch.setenv(name, "2")
     hosts.initialize(None)
     hosts.initialize("")
     hosts.initialize("host:80,4,1")
     by_hand = {"coordinator_address": "host:80", "num_processes": 4, "process_id": 1}
-    timeouts = {"initialization_timeout": 600, "heartbeat_timeout_seconds": 40}
+    timeouts = {"initialization_timeout": 600, "heartbeat_timeout_seconds": 60}
     assert calls == [timeouts, timeouts, by_hand | timeouts]
 
 
@@ -99,18 +100,19 @@ def free_address():
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def start(arguments, processes, devices):
-    """Processes of a run, each with its own devices of the CPU backend."""
+def start(arguments, processes, devices, own=("", "")):
+    """Processes of a run, each with its own devices of the CPU backend, and its own argument."""
     address = free_address()
     program = (
         "import sys, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1])); "
-        "from avq import main, parallel; parallel.SMALL = 1; sys.exit(main.main(sys.argv[2:]))"
+        "from avq import hosts, main, parallel; parallel.SMALL = 1; hosts.BEAT = 0.3; "
+        "sys.exit(main.main(sys.argv[2:]))"
     )
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
     return [
         subprocess.Popen(
             [
-                *(sys.executable, "-c", program, str(devices), *arguments),
+                *(sys.executable, "-c", program, str(devices), *arguments, *own[index].split()),
                 f"--distributed={address},{processes},{index}",
             ],
             env=environment,
@@ -153,16 +155,32 @@ def test_two_processes_train_as_one_and_stop_together(plain, tmp_path):
         )
 
 
-def test_process_whose_other_is_killed_ends_with_75_and_one_line(plain, tmp_path):
+# A killed process closes its connections, and collectives fail; a halted one keeps them, as does a
+# GPU that is gone, and they wait for ever. (When 0 is killed, JAX may be faster, with SIGABRT.)
+@pytest.mark.parametrize(
+    ("lost", "signal_"), [(1, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)]
+)
+def test_process_whose_other_is_lost_ends_with_75_and_one_line(plain, tmp_path, lost, signal_):
     forever = ["--config.parallel.devices=0", "--config.train.steps=100000"]
     unmeasured = [*plain, *forever, "--config.train.eval_every=100000"]
     both = start([*unmeasured, f"--workdir={tmp_path / 'run'}"], processes=2, devices=2)
     for line in both[0].stdout:
         if "step 4/" in line:
             break
-    both[1].kill()
-    both[1].communicate()
-    output = both[0].communicate()[0]
-    assert both[0].returncode == os.EX_TEMPFAIL, output
-    (error,) = [line for line in output.splitlines() if not line.startswith(("step ", "eval "))]
+    both[lost].send_signal(signal_)
+    output = both[1 - lost].communicate()[0]
+    both[lost].kill()
+    both[lost].communicate()
+    assert both[1 - lost].returncode == os.EX_TEMPFAIL, output
+    usual = ("step ", "eval ", "[Gloo]")
+    (error,) = [line for line in output.splitlines() if not line.startswith(usual)]
     assert error.startswith("error: lost another process: ")
+
+
+def test_process_that_fails_alone_ends_the_others_with_its_code(plain, tmp_path):
+    run = tmp_path / "run"
+    settings = [*plain, "--config.parallel.devices=0", f"--workdir={run}"]
+    both = start(settings, processes=2, devices=2, own=["", "--config.data.path=/not/there"])
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [2, 2], outputs
+    assert "error: process 1 ended with exit code 2; its own line says why." in outputs[0]
