@@ -127,7 +127,7 @@ def _watch() -> None:
     service, index = _service(), distributed.global_state.process_id
     over = threading.Event()
     atexit.register(over.set)
-    heard: dict[str, tuple[str, int]] = {}
+    heard = {f"{ALIVE}{other}": ("", 0) for other in range(distributed.global_state.num_processes)}
     for beat in itertools.count():
         try:
             with _answered():
@@ -172,20 +172,17 @@ def _told(service: Any) -> str:
         return ""
 
 
-def _silent(
-    signs: Iterable[tuple[str, str]], heard: dict[str, tuple[str, int]], beat: int
-) -> str | None:
-    """Returns the index of a process whose sign of life has been the same for `MISSED` beats.
+def _silent(signs: Iterable[tuple[str, str]], heard: dict[str, tuple[str, int]], beat: int) -> str:
+    """Returns the index of a process whose sign of life has been the same for `MISSED` beats, or
+    "", and keeps in `heard` what was heard of each, and at which beat.
 
     Beats are counted, not seconds: where all processes were halted for long, none is lost.
     """
     for name, sign in signs:
-        before, since = heard.setdefault(name, (sign, beat))
-        if sign != before:
+        if sign != heard[name][0]:
             heard[name] = sign, beat
-        elif beat - since >= MISSED:
-            return name.removeprefix(ALIVE)
-    return None
+    lost = (name for name, (_, since) in heard.items() if beat - since >= MISSED)
+    return next(lost, "").removeprefix(ALIVE)
 
 
 def _follow(told: str) -> None:

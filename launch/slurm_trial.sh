@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Tries slurm.sh and slurm_array.sh on one machine, with a Slurm of its own in a temporary folder.
 # training: two tasks on the CPU as one training, a TERM in the middle. Shows that the job saves, goes
-# back into the queue by itself, resumes and finishes. workers: three workers of avq prepare, one of
+# back into the queue by itself, resumes and finishes. loss: the same with one task killed: the other
+# one ends with 75, and the job goes back into the queue by itself. workers: three workers of avq prepare, one of
 # which Slurm kills and queues again. Shows that they end in the bytes of one call. Minutes on two
 # cores. As root on Debian, from the repository's root, with avq's environment active:
 #
 #   apt-get install slurm-wlm munge
-#   launch/slurm_trial.sh [training] [workers]
+#   launch/slurm_trial.sh [training] [loss] [workers]
 set -euo pipefail
 
 folder=$(mktemp -d /tmp/slurm_trial.XXXXXX)
 chmod 755 "$folder" # munge refuses folders that are not readable
 node=$(hostname -s)
-log=$folder/job.log
 daemons=()
 job=
 
@@ -83,25 +83,46 @@ slurmd -D 2>/dev/null &
 daemons+=($!)
 until_true 60 "an idle node" sh -c "sinfo --noheader --format=%T | grep -qx idle"
 
-training() {
+# Starts a training of two tasks, and waits for its first steps: begin RUN
+begin() {
     job=$(sbatch --parsable --nodes=1 --ntasks-per-node=2 --cpus-per-task=1 --gres=none --time=60 \
-        --output="$log" launch/slurm.sh --config=configs/ah_vqvae.py:tiny --workdir="$folder/run" \
+        --output="$log" launch/slurm.sh --config=configs/ah_vqvae.py:tiny --workdir="$1" \
         --config.train.steps=60 --config.train.log_every=5 --config.train.eval_every=60 \
         --config.checkpoint.every=20)
     echo "job $job:"
     tail --retry --follow=name "$log" 2>/dev/null &
     daemons+=($!)
-    until_true 900 "the first steps" grep -q '"step": 10' "$folder/run/metrics.jsonl"
-    echo "step 10 is done: scancel --signal=TERM $job"
-    scancel --signal=TERM "$job"
-    until_true 120 "the requeue" grep -q "back into the queue" "$log"
-    until_true 900 "the end" sh -c "scontrol show job $job | grep -q JobState=COMPLETED"
+    until_true 900 "the first steps" grep -q '"step": 25' "$1/metrics.jsonl"
+}
 
+# Waits until the job has been requeued, has resumed, and is done.
+end() {
+    until_true 300 "the requeue" grep -q "back into the queue" "$log"
+    until_true 900 "the end" sh -c "scontrol show job $job | grep -q JobState=COMPLETED"
     grep -q "resuming from step" "$log"
     sleep 1 # for the last lines of the output
     echo "Slurm on job $job:"
     scontrol show job "$job" | grep -E -o '(JobState|Restarts|ExitCode|NumTasks)=[^ ]+'
+}
+
+training() {
+    local log=$folder/training.log
+    begin "$folder/run"
+    echo "step 25 is done: scancel --signal=TERM $job"
+    scancel --signal=TERM "$job"
+    end
     echo "saved, requeued, resumed, finished"
+}
+
+loss() {
+    local log=$folder/loss.log
+    begin "$folder/lost"
+    echo "step 25 is done: kill -9 of task 1"
+    for task in $(pgrep -f "avq.main .*--workdir=$folder/lost"); do
+        ! grep -qz SLURM_PROCID=1 "/proc/$task/environ" || kill -9 "$task"
+    done
+    end
+    echo "lost a task, stopped, requeued, resumed, finished"
 }
 
 workers() {
@@ -128,6 +149,6 @@ PYTHON
 }
 
 export JAX_PLATFORMS=cpu
-for part in ${*:-training workers}; do
+for part in ${*:-training loss workers}; do
     $part
 done
