@@ -133,7 +133,7 @@ def _watch() -> None:
             with _answered():
                 service.key_value_set(f"{ALIVE}{index}", str(beat), allow_overwrite=True)
                 told = _told(service)
-                signs = service.key_value_dir_get(ALIVE) if index == 0 else []
+                silent = "" if index else _silent(service.key_value_dir_get(ALIVE), heard, beat)
         except jax.errors.JaxRuntimeError as error:
             if over.is_set():  # JAX has closed the connection
                 return
@@ -141,7 +141,7 @@ def _watch() -> None:
         if told:
             time.sleep(BEAT)  # what ends that one may end this one, too, with a line of its own
             _follow(told)
-        if silent := _silent(signs, heard, beat):
+        if silent:
             _lost(f"process {silent} has not been heard of for {MISSED * BEAT:.0f} s")
 
 

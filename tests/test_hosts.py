@@ -171,12 +171,13 @@ def test_process_whose_other_is_killed_ends_with_75_and_one_line(plain, tmp_path
 
 
 WAITING = """
-import sys, threading
+import sys, time
 from avq import hosts
 hosts.BEAT = 0.3
 hosts.initialize(sys.argv[1])
+time.sleep((hosts.MISSED + 5) * hosts.BEAT)
 print("connected", flush=True)
-threading.Event().wait()
+time.sleep(600)
 """
 
 
@@ -198,13 +199,14 @@ def test_process_that_waits_for_one_that_is_lost_ends_with_75(lost, signal_, one
         for index in range(2)
     ]
     for process in both:
+        assert process.stdout
         assert process.stdout.readline() == "connected\n"
     both[lost].send_signal(signal_)
     _, error = both[1 - lost].communicate()
     both[lost].kill()
     both[lost].communicate()
     assert both[1 - lost].returncode == os.EX_TEMPFAIL, error
-    assert one_line(error).startswith("error: lost another process: process ")
+    assert one_line(error).startswith(f"error: lost another process: process {lost} ")
 
 
 def test_process_that_fails_alone_ends_the_others_with_its_code(plain, tmp_path):
