@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from avq.data.dataset import ImageSet, require_few
 from avq.data.pipeline import Batch, eval_batches
 from avq.data.settings import Data
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
-from avq.data.shard_work import Callback, ShardWork, joined
+from avq.data.shard_work import Callback, ShardWork
 from avq.data.sources.prepared import SPLITS
 from avq.data.sources.squares import RandomSquares
 from avq.data.split import OLDER, Splits, open_splits
@@ -177,22 +177,18 @@ class _CodeShards(ShardWork):
         images.rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
         require_few(images.rejected, len(images), images.max_rejected)
 
-    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+    def describe(self, folder: ShardFolder, finished: Iterable[tuple[Shard, JSON]]) -> JSON:
         """Content of `codes.json`."""
-        counts = {
-            split: sum(note["images"] for shard, note in finished if shard.split == split)
-            for split in SPLITS
-        }
+        shards: list[JSON] = []
+        rejected: list[JSON] = []
+        counts = dict.fromkeys(SPLITS, 0)
+        for shard, note in finished:
+            counts[shard.split] += note["images"]
+            shards.append({"file": shard.file, "split": shard.split, "images": note["images"]})
+            rejected += note["rejected"]
         if not any(counts.values()):
             raise InputError("there is no readable image.")
-        return self._about | {
-            "counts": counts,
-            "shards": [
-                {"file": shard.file, "split": shard.split, "images": note["images"]}
-                for shard, note in finished
-            ],
-            "rejected": joined((note for _, note in finished), "rejected"),
-        }
+        return self._about | {"counts": counts, "shards": shards, "rejected": rejected}
 
 
 class _Encoder:

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,18 +151,25 @@ class ShardFolder:
         with locked(self._notes / BEGIN, wait=True):
             description = self.finished()
             if not description and not (self._notes / SETTINGS).exists():
-                with self._writable():
+                with self.writable():
                     write_json(self._notes / SETTINGS, self._settings)
         return description
 
+    def is_written(self, shard: Shard) -> bool:
+        """Whether a shard and its note are there."""
+        return self._note_path(shard).is_file() and (self._target / shard.file).is_file()
+
+    def read_note(self, shard: Shard) -> JSON:
+        """Note of a shard that is written."""
+        note: JSON = read_json(self._note_path(shard))
+        return note
+
     def note(self, shard: Shard, source: Source) -> JSON | None:
-        """Note of a finished shard; None when its file is gone, or one of its unreadable images can
-        be read now.
+        """Note of a finished shard; None when one of the two is gone, or an unreadable image can be
+        read now.
         """
-        note: JSON | None = read_json(self._note_path(shard))
-        if note is None or not (self._target / shard.file).is_file():
-            return None
-        if not note["rejected"]:
+        note = self.read_note(shard) if self.is_written(shard) else None
+        if note is None or not note["rejected"]:
             return note
         unreadable = {entry["name"] for entry in note["rejected"]}
         for row in shard.rows:
@@ -175,47 +182,70 @@ class ShardFolder:
         return note
 
     @contextmanager
+    def writable(self) -> Iterator[None]:
+        """Refuses a disk that is full or cannot be written to, in one line."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # the latter is what ArrayRecord's writer raises
+            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            raise InputError(
+                f"{str(self._target)!r} cannot be written ({reason}). Finished shards are kept; "
+                "the same command resumes."
+            ) from error
+
+    @contextmanager
     def writer(self, shard: Shard) -> Iterator[Callable[[bytes], object]]:
         """A function that writes a record. The shard gets its name at the end."""
-        with self._writable():
+        with self.writable():
             writer = ArrayRecordWriter(str(self._part), WRITER)
 
         def write(record: bytes) -> None:
-            with self._writable():
+            with self.writable():
                 writer.write(record)
 
         try:
             yield write
         finally:
-            with self._writable():
+            with self.writable():
                 writer.close()
-        with self._writable():
+        with self.writable():
             os.replace(self._part, self._target / shard.file)
 
     def keep(self, shard: Shard, note: JSON) -> None:
         """Keeps the note of a finished shard: `rejected`, names and reasons of unreadable images,
         and whatever else the description is made of.
         """
-        with self._writable():
+        with self.writable():
             write_json(self._part, note)
             os.replace(self._part, self._note_path(shard))
 
-    def finish(self, description: JSON, counts: Mapping[str, int]) -> JSON:
-        """Writes the description, and returns it.
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder for what is gathered of all shards until they are described."""
+        scratch = self._notes / "scratch"
+        with self.writable():
+            shutil.rmtree(scratch, ignore_errors=True)  # of a call that was killed
+            scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def finish(self, description: JSON, images: Iterable[tuple[Shard, int]]) -> None:
+        """Writes the description.
 
         Args:
             description: of the folder.
-            counts: number of images by file.
+            images: number of images of each shard.
 
         Raises:
             InputError: when a file is damaged or has another number of images, or the disk is full.
         """
-        for file, images in counts.items():
-            _require_images(self._target / file, images)
-        with self._writable():
+        for shard, count in images:
+            _require_images(self._target / shard.file, count)
+        with self.writable():
             write_json(self._description, description)
             (self._notes / SETTINGS).unlink()
-        return description
 
     def tidy(self) -> None:
         """Removes what is left of the notes of a finished folder. Call when it is no longer held:
@@ -226,17 +256,6 @@ class ShardFolder:
 
     def _note_path(self, shard: Shard) -> Path:
         return self._notes / f"{shard.file}.json"
-
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError) as error:  # the latter is what ArrayRecord's writer raises
-            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-            raise InputError(
-                f"{str(self._target)!r} cannot be written ({reason}). Finished shards are kept; "
-                "the same command resumes."
-            ) from error
 
 
 def _is_empty(target: Path) -> bool:
