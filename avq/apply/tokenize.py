@@ -95,7 +95,7 @@ def tokenize(
     is_file = target.suffix == SUFFIX
     shards = target.with_name(f"{target.name}.shards") if is_file else target
     if not (is_file and target.exists()):
-        rows = {split: np.arange(len(getattr(splits, split))) for split in SPLITS}
+        rows = {split: range(len(getattr(splits, split))) for split in SPLITS}
         description = shard_work.fill(
             ShardFolder(shards, CODES, about),
             shards_of(rows, IMAGES_PER_SHARD),
@@ -152,7 +152,7 @@ class _CodeShards(ShardWork):
     def write(self, folder: ShardFolder, shard: Shard) -> JSON:
         """Writes a shard and returns its note: number of its images, and those rejected."""
         images, encoder = self._sets[shard.split], self._encoder
-        rows = range(int(shard.rows[0]), int(shard.rows[-1]) + 1)
+        rows = range(shard.rows[0], shard.rows[-1] + 1)
         batches = eval_batches(
             images, image_size=encoder.image_size, batch_size=encoder.batch_size, rows=rows
         )

@@ -99,7 +99,7 @@ class SetDescription:
 
 def _name_hashes(source: Source, shard: Shard, names: list[str]) -> UInt64[np.ndarray, "n"]:
     """Hashes of the names that the images of a shard are known by."""
-    rows = {source.name(row): row for row in shard.rows.tolist()}
+    rows = {source.name(row): row for row in map(int, shard.rows)}
     return name_hashes(Subset(source, np.array([rows[name] for name in names], np.int64)))
 
 

@@ -119,7 +119,7 @@ class _SquareShards(ShardWork):
         names, hashes, rejected = [], [], []
         sums = np.zeros((2, len(self._about["mode"])), np.int64)  # a letter is a channel
         with folder.writer(shard) as write:
-            for result in self._read(shard.rows.tolist()):
+            for result in self._read(map(int, shard.rows)):
                 self._on_images(1)
                 if isinstance(result, Rejected):
                     rejected.append(asdict(result))

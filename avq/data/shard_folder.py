@@ -18,12 +18,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Int
 
 from avq import lock
 from avq.data.images import UnreadableImage
+from avq.data.rows import Rows
 from avq.data.sources import Source
 from avq.data.sources.prepared import UNFINISHED, shard_file
 from avq.data.sources.shards import count_records
@@ -51,18 +50,16 @@ class Shard:
 
     split: str
     file: str
-    rows: Int[np.ndarray, "_"]
+    rows: Rows
 
 
-def shards_of(
-    rows_by_split: Mapping[str, Int[np.ndarray, "_"] | range], per_shard: int
-) -> list[Shard]:
+def shards_of(rows_by_split: Mapping[str, Rows], per_shard: int) -> list[Shard]:
     """Shards of the rows of each split."""
     shards = []
     for split, rows in rows_by_split.items():
         total = -(-len(rows) // per_shard)
         for k in range(total):
-            part = np.asarray(rows[k * per_shard : (k + 1) * per_shard])
+            part = rows[k * per_shard : (k + 1) * per_shard]
             shards.append(Shard(split, shard_file(split, k, total), part))
     return shards
 
