@@ -37,9 +37,8 @@ class SetDescription:
         self._name_hashes: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
         self._rejected: list[JSON] = []
         self._total, self._sums = 0, np.zeros((), np.int64)
-        with folder.writable():
-            for split in SPLITS:
-                self._hashes(split).touch()
+        for split in SPLITS:
+            self._hashes(split).touch()
 
     def add(self, shard: Shard, note: JSON) -> None:
         """Counts a shard in, by its note."""
@@ -52,7 +51,7 @@ class SetDescription:
         if self._total <= MOST_NAMES:
             hashes = _name_hashes(self._source, shard, note["names"])
             self._name_hashes[shard.split].append(hashes)
-        with self._folder.writable(), self._hashes(shard.split).open("ab") as file:
+        with self._hashes(shard.split).open("ab") as file:
             np.array(note["hashes"], "<u8").tofile(file)
 
     def content(self, size: int) -> JSON:
@@ -62,7 +61,7 @@ class SetDescription:
             size: side of the squares, pixels.
 
         Raises:
-            InputError: when there is no image to train on, or the disk is full.
+            InputError: when there is no image to train on.
         """
         counts = {split: sum(images) for split, images in self._images.items()}
         hashes = self._name_hashes if self._total <= MOST_NAMES else {}
@@ -76,9 +75,8 @@ class SetDescription:
         }
 
     def _near_duplicates(self) -> JSON:
-        with self._folder.writable():
-            train, test = (self._hashes(split) for split in SPLITS)
-            similar = near_duplicates(train, test, self._scratch, most=MAX_LISTED)
+        train, test = (self._hashes(split) for split in SPLITS)
+        similar = near_duplicates(train, test, self._scratch, most=MAX_LISTED)
         first = [
             {split: self._name(split, row) for split, row in zip(SPLITS, pair, strict=True)}
             for pair in similar.first

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +148,7 @@ class ShardFolder:
         with locked(self._notes / BEGIN, wait=True):
             description = self.finished()
             if not description and not (self._notes / SETTINGS).exists():
-                with self.writable():
+                with self._writable():
                     write_json(self._notes / SETTINGS, self._settings)
         return description
 
@@ -179,70 +179,67 @@ class ShardFolder:
         return note
 
     @contextmanager
-    def writable(self) -> Iterator[None]:
-        """Refuses a disk that is full or cannot be written to, in one line."""
-        try:
-            yield
-        except (OSError, RuntimeError) as error:  # the latter is what ArrayRecord's writer raises
-            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-            raise InputError(
-                f"{str(self._target)!r} cannot be written ({reason}). Finished shards are kept; "
-                "the same command resumes."
-            ) from error
-
-    @contextmanager
     def writer(self, shard: Shard) -> Iterator[Callable[[bytes], object]]:
         """A function that writes a record. The shard gets its name at the end."""
-        with self.writable():
+        with self._writable():
             writer = ArrayRecordWriter(str(self._part), WRITER)
 
         def write(record: bytes) -> None:
-            with self.writable():
+            with self._writable():
                 writer.write(record)
 
         try:
             yield write
         finally:
-            with self.writable():
+            with self._writable():
                 writer.close()
-        with self.writable():
+        with self._writable():
             os.replace(self._part, self._target / shard.file)
 
     def keep(self, shard: Shard, note: JSON) -> None:
         """Keeps the note of a finished shard: `rejected`, names and reasons of unreadable images,
         and whatever else the description is made of.
         """
-        with self.writable():
+        with self._writable():
             write_json(self._part, note)
             os.replace(self._part, self._note_path(shard))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """An empty folder for what is gathered of all shards until they are described."""
-        scratch = self._notes / "scratch"
-        with self.writable():
-            shutil.rmtree(scratch, ignore_errors=True)  # of a call that was killed
-            scratch.mkdir()
+        """An empty folder for what is gathered of all shards until they are described.
+
+        Raises:
+            InputError: when it cannot be written to.
+        """
+        scratch = self._part.with_name("scratch")
+        shutil.rmtree(scratch, ignore_errors=True)  # of a call that was killed
         try:
+            scratch.mkdir()
             yield scratch
+        except OSError as error:
+            raise InputError(
+                f"{str(scratch)!r} cannot be written ({error.strerror}). Finished shards are kept; "
+                "the same command resumes."
+            ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def finish(self, description: JSON, images: Iterable[tuple[Shard, int]]) -> None:
-        """Writes the description.
+    def finish(self, description: JSON, counts: Mapping[str, int]) -> JSON:
+        """Writes the description, and returns it.
 
         Args:
             description: of the folder.
-            images: number of images of each shard.
+            counts: number of images by file.
 
         Raises:
             InputError: when a file is damaged or has another number of images, or the disk is full.
         """
-        for shard, count in images:
-            _require_images(self._target / shard.file, count)
-        with self.writable():
+        for file, images in counts.items():
+            _require_images(self._target / file, images)
+        with self._writable():
             write_json(self._description, description)
             (self._notes / SETTINGS).unlink()
+        return description
 
     def tidy(self) -> None:
         """Removes what is left of the notes of a finished folder. Call when it is no longer held:
@@ -253,6 +250,17 @@ class ShardFolder:
 
     def _note_path(self, shard: Shard) -> Path:
         return self._notes / f"{shard.file}.json"
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # the latter is what ArrayRecord's writer raises
+            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            raise InputError(
+                f"{str(self._target)!r} cannot be written ({reason}). Finished shards are kept; "
+                "the same command resumes."
+            ) from error
 
 
 def _is_empty(target: Path) -> bool:

@@ -84,9 +84,9 @@ def fill(
                 rejected = [entry for _, note in finished for entry in note["rejected"]]
                 description = {"rejected": rejected}
             else:
-                images: list[int] = []
-                description = work.describe(folder, _counted(finished, images))
-                folder.finish(description, zip(own, images, strict=True))
+                counts: dict[str, int] = {}
+                content = work.describe(folder, _counted(finished, counts))
+                description = folder.finish(content, counts)
     folder.tidy()
     return description
 
@@ -133,9 +133,9 @@ def _require_none(missing: Sequence[str], shards: int) -> None:
 
 
 def _counted(
-    finished: Iterable[tuple[Shard, JSON]], images: list[int]
+    finished: Iterable[tuple[Shard, JSON]], counts: dict[str, int]
 ) -> Iterator[tuple[Shard, JSON]]:
-    """The same, as it adds the number of images of each shard to a list."""
+    """The same, as it notes the number of images of each file."""
     for shard, note in finished:
-        images.append(note["images"])
+        counts[shard.file] = note["images"]
         yield shard, note
