@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from avq.data.dataset import ImageSet, require_few
 from avq.data.pipeline import Batch, eval_batches
 from avq.data.settings import Data
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
-from avq.data.shard_work import Callback, ShardWork, joined
+from avq.data.shard_work import Callback, ShardWork
 from avq.data.sources.prepared import SPLITS
 from avq.data.sources.squares import RandomSquares
 from avq.data.split import OLDER, Splits, open_splits
@@ -95,7 +95,7 @@ def tokenize(
     is_file = target.suffix == SUFFIX
     shards = target.with_name(f"{target.name}.shards") if is_file else target
     if not (is_file and target.exists()):
-        rows = {split: np.arange(len(getattr(splits, split))) for split in SPLITS}
+        rows = {split: range(len(getattr(splits, split))) for split in SPLITS}
         description = shard_work.fill(
             ShardFolder(shards, CODES, about),
             shards_of(rows, IMAGES_PER_SHARD),
@@ -152,7 +152,7 @@ class _CodeShards(ShardWork):
     def write(self, folder: ShardFolder, shard: Shard) -> JSON:
         """Writes a shard and returns its note: number of its images, and those rejected."""
         images, encoder = self._sets[shard.split], self._encoder
-        rows = range(int(shard.rows[0]), int(shard.rows[-1]) + 1)
+        rows = range(shard.rows[0], shard.rows[-1] + 1)
         batches = eval_batches(
             images, image_size=encoder.image_size, batch_size=encoder.batch_size, rows=rows
         )
@@ -177,22 +177,18 @@ class _CodeShards(ShardWork):
         images.rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
         require_few(images.rejected, len(images), images.max_rejected)
 
-    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+    def describe(self, folder: ShardFolder, finished: Iterable[tuple[Shard, JSON]]) -> JSON:
         """Content of `codes.json`."""
-        counts = {
-            split: sum(note["images"] for shard, note in finished if shard.split == split)
-            for split in SPLITS
-        }
+        shards: list[JSON] = []
+        rejected: list[JSON] = []
+        counts = dict.fromkeys(SPLITS, 0)
+        for shard, note in finished:
+            counts[shard.split] += note["images"]
+            shards.append({"file": shard.file, "split": shard.split, "images": note["images"]})
+            rejected += note["rejected"]
         if not any(counts.values()):
             raise InputError("there is no readable image.")
-        return self._about | {
-            "counts": counts,
-            "shards": [
-                {"file": shard.file, "split": shard.split, "images": note["images"]}
-                for shard, note in finished
-            ],
-            "rejected": joined((note for _, note in finished), "rejected"),
-        }
+        return self._about | {"counts": counts, "shards": shards, "rejected": rejected}
 
 
 class _Encoder:

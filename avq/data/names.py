@@ -17,11 +17,12 @@ def hash_names(names: Iterable[str], key: str = "") -> UInt64[np.ndarray, "n"]:
     """
     secret = key.encode()
 
-    def digest(name: str) -> bytes:
+    def number(name: str) -> int:
         data = name.encode("utf-8", "surrogatepass")  # names of files need not be valid UTF-8
-        return hashlib.blake2b(data, digest_size=8, key=secret).digest()
+        digest = hashlib.blake2b(data, digest_size=8, key=secret).digest()
+        return int.from_bytes(digest, "little")
 
-    return np.frombuffer(b"".join(map(digest, names)), "<u8").astype(np.uint64)
+    return np.fromiter(map(number, names), np.uint64)
 
 
 def to_text(hashes: UInt64[np.ndarray, "n"]) -> str:

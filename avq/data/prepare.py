@@ -1,22 +1,19 @@
 """`avq prepare`: cuts any set of images into squares, in ArrayRecord shards."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from avq.data import shard_work
 from avq.data.channels import MODES
 from avq.data.dataset import require_few
-from avq.data.duplicates import near_duplicates
-from avq.data.names import to_text
+from avq.data.description import SetDescription
 from avq.data.records import Rejected, Result, record_reader
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
-from avq.data.shard_work import ShardWork, joined
+from avq.data.shard_work import ShardWork
 from avq.data.sources import Source, open_source
-from avq.data.sources.base import name_hashes
 from avq.data.sources.prepared import DESCRIPTION, SPLITS
 from avq.data.split import other_files, split_rows
 from avq.errors import InputError
@@ -24,7 +21,6 @@ from avq.workers import Worker
 
 IMAGES_PER_SHARD = 1024
 BYTES_PER_SHARD = 1 << 28
-MAX_LISTED = 1000
 
 
 def prepare(
@@ -123,7 +119,7 @@ class _SquareShards(ShardWork):
         names, hashes, rejected = [], [], []
         sums = np.zeros((2, len(self._about["mode"])), np.int64)  # a letter is a channel
         with folder.writer(shard) as write:
-            for result in self._read(shard.rows.tolist()):
+            for result in self._read(map(int, shard.rows)):
                 self._on_images(1)
                 if isinstance(result, Rejected):
                     rejected.append(asdict(result))
@@ -145,55 +141,10 @@ class _SquareShards(ShardWork):
         self._rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
         require_few(self._rejected, len(self._source), self._max_rejected)
 
-    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+    def describe(self, folder: ShardFolder, finished: Iterable[tuple[Shard, JSON]]) -> JSON:
         """Content of `dataset.json`."""
-        return self._about | _summary(self._source, self._about["size"], finished)
-
-
-def _summary(source: Source, size: int, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
-    notes = {split: [note for shard, note in finished if shard.split == split] for split in SPLITS}
-    names = {split: joined(notes[split], "names") for split in notes}
-    hashes = {split: np.array(joined(notes[split], "hashes"), np.uint64) for split in notes}
-    known = dict(zip(map(source.name, range(len(source))), name_hashes(source), strict=True))
-    pairs = near_duplicates(hashes["train"], hashes["test"])
-    return {
-        "counts": {split: len(images) for split, images in names.items()},
-        **_statistics(notes["train"], size),
-        "shards": {split: [note["images"] for note in notes[split]] for split in SPLITS},
-        "name_hashes": {
-            split: to_text(np.array([known[name] for name in of_split], np.uint64))
-            for split, of_split in names.items()
-        },
-        "rejected": joined((note for _, note in finished), "rejected"),
-        "near_duplicates": {
-            "pairs": len(pairs),
-            "first": [
-                {"train": names["train"][i], "test": names["test"][j]}
-                for i, j in pairs[:MAX_LISTED]
-            ],
-        },
-    }
-
-
-def _statistics(notes: list[JSON], size: int) -> JSON:
-    """Mean, standard deviation and variance of the pixels in [-1, 1], over all channels and by
-    channel; exact, since sums are of whole numbers.
-
-    Raises:
-        InputError: when there is no image.
-    """
-    pixels = size * size * sum(len(note["names"]) for note in notes)
-    if not pixels:
-        raise InputError("there is no readable image to train on.")
-    first, second = np.sum([note["sums"] for note in notes], axis=0)
-    mean, square = first / pixels, second / pixels
-
-    def described(mean: Any, square: Any) -> JSON:
-        variance = np.asarray((square - mean**2) / 127.5**2)
-        values = {"mean": mean / 127.5 - 1, "std": variance**0.5, "variance": variance}
-        return {name: np.asarray(value).tolist() for name, value in values.items()}
-
-    whole = described(mean.mean(), square.mean())
-    return {f"pixel_{name}": value for name, value in whole.items()} | {
-        "channels": described(mean, square)
-    }
+        with folder.scratch() as scratch:
+            description = SetDescription(folder, scratch, self._source)
+            for shard, note in finished:
+                description.add(shard, note)
+            return self._about | description.content(self._about["size"])

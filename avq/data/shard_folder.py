@@ -18,12 +18,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Int
 
 from avq import lock
 from avq.data.images import UnreadableImage
+from avq.data.rows import Rows
 from avq.data.sources import Source
 from avq.data.sources.prepared import UNFINISHED, shard_file
 from avq.data.sources.shards import count_records
@@ -51,18 +50,16 @@ class Shard:
 
     split: str
     file: str
-    rows: Int[np.ndarray, "_"]
+    rows: Rows
 
 
-def shards_of(
-    rows_by_split: Mapping[str, Int[np.ndarray, "_"] | range], per_shard: int
-) -> list[Shard]:
+def shards_of(rows_by_split: Mapping[str, Rows], per_shard: int) -> list[Shard]:
     """Shards of the rows of each split."""
     shards = []
     for split, rows in rows_by_split.items():
         total = -(-len(rows) // per_shard)
         for k in range(total):
-            part = np.asarray(rows[k * per_shard : (k + 1) * per_shard])
+            part = rows[k * per_shard : (k + 1) * per_shard]
             shards.append(Shard(split, shard_file(split, k, total), part))
     return shards
 
@@ -155,14 +152,21 @@ class ShardFolder:
                     write_json(self._notes / SETTINGS, self._settings)
         return description
 
+    def is_written(self, shard: Shard) -> bool:
+        """Whether a shard and its note are there."""
+        return self._note_path(shard).is_file() and (self._target / shard.file).is_file()
+
+    def read_note(self, shard: Shard) -> JSON:
+        """Note of a shard that is written."""
+        note: JSON = read_json(self._note_path(shard))
+        return note
+
     def note(self, shard: Shard, source: Source) -> JSON | None:
-        """Note of a finished shard; None when its file is gone, or one of its unreadable images can
-        be read now.
+        """Note of a finished shard; None when one of the two is gone, or an unreadable image can be
+        read now.
         """
-        note: JSON | None = read_json(self._note_path(shard))
-        if note is None or not (self._target / shard.file).is_file():
-            return None
-        if not note["rejected"]:
+        note = self.read_note(shard) if self.is_written(shard) else None
+        if note is None or not note["rejected"]:
             return note
         unreadable = {entry["name"] for entry in note["rejected"]}
         for row in shard.rows:
@@ -199,6 +203,26 @@ class ShardFolder:
         with self._writable():
             write_json(self._part, note)
             os.replace(self._part, self._note_path(shard))
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder for what is gathered of all shards until they are described.
+
+        Raises:
+            InputError: when it cannot be written to.
+        """
+        scratch = self._part.with_name("scratch")
+        shutil.rmtree(scratch, ignore_errors=True)  # of a call that was killed
+        try:
+            scratch.mkdir()
+            yield scratch
+        except OSError as error:
+            raise InputError(
+                f"{str(scratch)!r} cannot be written ({error.strerror}). Finished shards are kept; "
+                "the same command resumes."
+            ) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def finish(self, description: JSON, counts: Mapping[str, int]) -> JSON:
         """Writes the description, and returns it.

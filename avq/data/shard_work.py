@@ -1,8 +1,7 @@
 """Filling a folder of shards: by one call, or by independent workers and a call that finishes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from avq.data.shard_folder import JSON, Shard, ShardFolder
 from avq.data.sources import Source
@@ -35,8 +34,10 @@ class ShardWork(ABC):
         """
 
     @abstractmethod
-    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
-        """Makes the description of the folder from all shards and their notes, in order."""
+    def describe(self, folder: ShardFolder, finished: Iterable[tuple[Shard, JSON]]) -> JSON:
+        """Makes the description of the folder from all shards and their notes, which come in order,
+        once, as they are finished or read; there may be too many to hold.
+        """
 
 
 def fill(
@@ -70,24 +71,24 @@ def fill(
     if description := folder.finished():
         return description
     own = worker.share(shards) if worker else shards
-    finished = _finished(folder, own, work) if finish else []
+    if finish:  # before the folder is touched
+        _require_none([shard.file for shard in own if not folder.is_written(shard)], len(own))
     with folder.held(worker):
         if (description := folder.begin()) is None:
-            if not finish:
-                on_total(sum(len(shard.rows) for shard in own))
-                finished = [(shard, _filled(folder, shard, work, on_kept)) for shard in own]
-            if worker:
-                description = {"rejected": joined((note for _, note in finished), "rejected")}
+            if finish:
+                finished = _finished(folder, own, work)
             else:
-                counts = {shard.file: note["images"] for shard, note in finished}
-                description = folder.finish(work.describe(finished), counts)
+                on_total(sum(len(shard.rows) for shard in own))
+                finished = ((shard, _filled(folder, shard, work, on_kept)) for shard in own)
+            if worker:
+                rejected = [entry for _, note in finished for entry in note["rejected"]]
+                description = {"rejected": rejected}
+            else:
+                counts: dict[str, int] = {}
+                content = work.describe(folder, _counted(finished, counts))
+                description = folder.finish(content, counts)
     folder.tidy()
     return description
-
-
-def joined(notes: Iterable[JSON], key: str) -> list[Any]:
-    """All entries of the lists that notes have by a key."""
-    return [entry for note in notes for entry in note[key]]
 
 
 def _filled(folder: ShardFolder, shard: Shard, work: ShardWork, on_kept: Callback) -> JSON:
@@ -104,20 +105,37 @@ def _filled(folder: ShardFolder, shard: Shard, work: ShardWork, on_kept: Callbac
 
 def _finished(
     folder: ShardFolder, shards: Sequence[Shard], work: ShardWork
-) -> list[tuple[Shard, JSON]]:
+) -> Iterator[tuple[Shard, JSON]]:
     """All shards and their notes.
 
     Raises:
-        InputError: when some are missing, or too many images are unreadable.
+        InputError: at the end when some are missing, or once too many images are unreadable.
     """
-    notes = [folder.note(shard, work.sources[shard.split]) for shard in shards]
-    finished = [(s, note) for s, note in zip(shards, notes, strict=True) if note is not None]
-    if missing := [s.file for s, note in zip(shards, notes, strict=True) if note is None]:
+    missing = []
+    for shard in shards:
+        note = folder.note(shard, work.sources[shard.split])
+        if note is None:
+            missing.append(shard.file)
+        else:
+            work.check(shard, note)
+            yield shard, note
+    _require_none(missing, len(shards))
+
+
+def _require_none(missing: Sequence[str], shards: int) -> None:
+    """Refuses to finish a folder of so many shards of which some are missing."""
+    if missing:
         listed = ", ".join(missing[:MAX_NAMED]) + (", ..." if missing[MAX_NAMED:] else "")
         raise InputError(
-            f"{len(missing)} of {len(shards)} shards are missing: {listed}. Run all workers again; "
+            f"{len(missing)} of {shards} shards are missing: {listed}. Run all workers again; "
             "those that have theirs end at once."
         )
+
+
+def _counted(
+    finished: Iterable[tuple[Shard, JSON]], counts: dict[str, int]
+) -> Iterator[tuple[Shard, JSON]]:
+    """The same, as it notes the number of images of each file."""
     for shard, note in finished:
-        work.check(shard, note)
-    return finished
+        counts[shard.file] = note["images"]
+        yield shard, note

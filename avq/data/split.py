@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from avq.data.names import hash_names
+from avq.data.rows import ChosenRows, Rows
 from avq.data.settings import Data
 from avq.data.sources import Source, Subset, open_path
 from avq.data.sources.base import Divided, Placed
@@ -23,6 +24,7 @@ WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 OLDER = "as drawn by an earlier avq"
 HELD_OUT_OLDER = ("test", "val", "valid", "validation")  # the first that there is
 SUFFIXES_LISTED = 8
+HASHED = 1 << 16  # names that are hashed at a time; a multiple of 8
 Place = tuple[str, ...]
 
 
@@ -36,7 +38,7 @@ class Split:
         unused: number of images in neither, by reason.
     """
 
-    rows: Mapping[str, Int[np.ndarray, "_"] | range]
+    rows: Mapping[str, Rows]
     rule: str
     unused: dict[str, int] = field(default_factory=dict)
 
@@ -123,9 +125,8 @@ def split_rows(source: Source, share: float, seed: int, *, random: bool = False)
         if own is not None:
             return own
         _require_no_names_of_a_split(rows_by_place)
-    side = _drawn((source.name(row) for row in range(len(source))), share, seed)
     rule = f"hash of names, {100 * share:g} % / {100 * (1 - share):g} %"
-    return Split({"train": np.flatnonzero(side), "test": np.flatnonzero(~side)}, rule)
+    return Split(_drawn(source, share, seed), rule)
 
 
 def split_of_older_run(source: Source, share: float, seed: int) -> Split:
@@ -136,24 +137,35 @@ def split_of_older_run(source: Source, share: float, seed: int) -> Split:
     places = list(by_place)
     common = [len(set(level)) == 1 for level in zip(*places, strict=False)]
     top = (*common, False).index(False)
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, list[range]] = {}
     for place, rows in by_place.items():
         groups.setdefault(place[top].rstrip("/*") if len(place) > top else "", []).extend(rows)
     held_out = next((name for name in HELD_OUT_OLDER if name in groups), None)
     if "train" in groups and held_out:
-        parts = {"train": np.array(groups["train"]), "test": np.array(groups[held_out])}
-    else:
-        order = np.random.default_rng(seed).permutation(len(source))
-        cut = round(len(order) * share)
-        parts = {"train": order[:cut], "test": order[cut:]}
-    return Split({name: np.sort(rows) for name, rows in parts.items()}, OLDER)
+        own = {"train": groups["train"], "test": groups[held_out]}
+        return Split({name: _all_of(part, len(source)) for name, part in own.items()}, OLDER)
+    order = np.random.default_rng(seed).permutation(len(source))
+    cut = round(len(order) * share)
+    return Split({"train": np.sort(order[:cut]), "test": np.sort(order[cut:])}, OLDER)
 
 
-def _rows_by_place(source: Placed) -> dict[Place, list[int]]:
-    rows: dict[Place, list[int]] = {}
-    for row in range(len(source)):
-        rows.setdefault(source.places(row), []).append(row)
+def _rows_by_place(source: Placed) -> dict[Place, list[range]]:
+    """Rows of each place, as ranges: images of one place nearly always follow one another."""
+    rows: dict[Place, list[range]] = {}
+    start = 0
+    for place, following in groupby(range(len(source)), source.places):
+        stop = start + sum(1 for _ in following)
+        rows.setdefault(place, []).append(range(start, stop))
+        start = stop
     return rows
+
+
+def _all_of(ranges: Iterable[range], images: int) -> ChosenRows:
+    """Rows of ranges of a source of so many images."""
+    chosen = np.zeros(images, bool)
+    for part in ranges:
+        chosen[part.start : part.stop] = True
+    return ChosenRows(np.packbits(chosen))
 
 
 def _kind(name: str) -> tuple[str, str] | None:
@@ -170,7 +182,7 @@ def _kinds(places: Iterable[Place], level: int) -> dict[Place, tuple[str, str]]:
     return {place: kind for place, kind in of_names if kind is not None}
 
 
-def _own_split(rows_by_place: Mapping[Place, list[int]]) -> Split | None:
+def _own_split(rows_by_place: Mapping[Place, list[range]]) -> Split | None:
     """The split that the names of a level are, from the outermost on; None where there is none."""
     levels = [_kinds(rows_by_place, level) for level in range(max(map(len, rows_by_place)))]
     for level, kinds in enumerate(levels):
@@ -189,10 +201,11 @@ def _own_split(rows_by_place: Mapping[Place, list[int]]) -> Split | None:
 
 
 def _split_by_kind(
-    rows_by_place: Mapping[Place, list[int]], kinds: Mapping[Place, str], level: int
+    rows_by_place: Mapping[Place, list[range]], kinds: Mapping[Place, str], level: int
 ) -> Split:
     held_out = "test" if "test" in kinds.values() else "validation"
-    by_kind: dict[str, list[int]] = {"train": [], held_out: []}
+    images = sum(len(part) for rows in rows_by_place.values() for part in rows)
+    by_kind: dict[str, list[range]] = {"train": [], held_out: []}
     for place, rows in rows_by_place.items():
         by_kind.setdefault(kinds.get(place, "outside of these"), []).extend(rows)
     names = [
@@ -203,13 +216,13 @@ def _split_by_kind(
     rule = f"{where} {' and '.join(filter(None, names))}"
     parts = {"train": by_kind.pop("train"), "test": by_kind.pop(held_out)}
     return Split(
-        {name: np.sort(np.array(part, np.int64)) for name, part in parts.items()},
+        {name: _all_of(part, images) for name, part in parts.items()},
         rule if names[0] else f"{rule} alone",
-        {kind: len(part) for kind, part in by_kind.items()},
+        {kind: sum(map(len, part)) for kind, part in by_kind.items()},
     )
 
 
-def _require_no_names_of_a_split(rows_by_place: Mapping[Place, list[int]]) -> None:
+def _require_no_names_of_a_split(rows_by_place: Mapping[Place, list[range]]) -> None:
     """Refuses names of a split that are none; one where all images are of 'train' is no split."""
     for level in range(max(map(len, rows_by_place))):
         kinds = _kinds(rows_by_place, level)
@@ -223,13 +236,22 @@ def _require_no_names_of_a_split(rows_by_place: Mapping[Place, list[int]]) -> No
             )
 
 
-def _drawn(names: Iterable[str], share: float, seed: int) -> Bool[np.ndarray, "n"]:
-    """Which images train: those whose hash, as a number from 0 to 1, is below the share. Neither
-    side of at least two images is left empty.
+def _drawn(source: Source, share: float, seed: int) -> dict[str, Rows]:
+    """Rows of the images that train, those whose hash of the name, as a number from 0 to 1, is
+    below the share, and of the others. Neither side of at least two images is left empty.
     """
-    numbers = (hash_names(names, str(seed)) >> np.uint64(11)) / 2.0**53
-    side = numbers < share
-    if 0 < share < 1 and len(side) > 1 and np.all(side) == np.any(side):
-        nearest = np.argmin(np.abs(numbers - share))
-        side[nearest] = not side[nearest]
-    return side
+    bits, nearest = [], []
+    for start in range(0, len(source), HASHED):
+        rows = range(start, min(start + HASHED, len(source)))
+        numbers = (hash_names(map(source.name, rows), str(seed)) >> np.uint64(11)) / 2.0**53
+        bits.append(np.packbits(numbers < share))
+        distances = np.abs(numbers - share)
+        nearest.append((distances.min(), start + int(distances.argmin())))
+    train = np.concatenate(bits)
+    count = int(np.bitwise_count(train).sum())
+    if 0 < share < 1 and len(source) > 1 and count in (0, len(source)):
+        _, row = min(nearest)
+        train[row // 8] ^= 128 >> row % 8
+    test = ~train
+    test[-1] &= 256 - (1 << -len(source) % 8)  # no rows behind the last
+    return {"train": ChosenRows(train), "test": ChosenRows(test)}

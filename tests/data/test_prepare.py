@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avq.data import description, shard_folder
 from avq.data import prepare as module
-from avq.data import shard_folder
 from avq.data.dataset import known_statistics
 from avq.data.names import hash_names
 from avq.data.prepare import prepare
@@ -233,7 +233,8 @@ def test_near_duplicates_across_the_split_are_named(folder, tmp_path):
         sides = {split: {source.name(int(r)) for r in rows} for split, rows in by_split.items()}
         if "00.png" in sides["train"] and "22.png" in sides["test"]:
             break
-    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, seed=seed)
+    (folder / "03.png").write_bytes(b"words")  # rows of a shard are not those of its images
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE, seed=seed, max_rejected=0.1)
     assert about["near_duplicates"] == {
         "pairs": 1,
         "first": [{"train": "00.png", "test": "22.png"}],
@@ -300,3 +301,11 @@ def test_error_of_the_writer_is_one_line(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shard_folder, "ArrayRecordWriter", Full)
     with pytest.raises(InputError, match=r"cannot be written \(RESOURCE_EXHAUSTED: no space\)"):
         prepare(str(folder), tmp_path / "prepared", size=SIZE)
+
+
+def test_names_of_too_many_images_are_not_kept(folder, tmp_path, monkeypatch):
+    whole = prepare(str(folder), tmp_path / "whole", size=SIZE)
+    monkeypatch.setattr(description, "MOST_NAMES", 22)
+    about = prepare(str(folder), tmp_path / "prepared", size=SIZE)
+    assert about == whole | {"name_hashes": {}}
+    assert len(open_source(str(tmp_path / "prepared"))) == 23

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avq.data import description
 from avq.data import prepare as module
 from avq.data.prepare import prepare
 from avq.data.shard_folder import log
@@ -200,6 +201,30 @@ def test_finished_folder_is_left_alone_by_a_late_worker_and_a_second_finish(fill
         (target / "unfinished" / name).write_text("{}")
     assert filled(finish=True) == filled(worker=Worker(0, 1)) == filled() == about
     assert before == {path: path.stat().st_mtime_ns for path in target.iterdir()}
+
+
+def test_finish_is_repeated_after_one_that_was_killed_or_had_a_full_disk(
+    filled, target, tmp_path, monkeypatch
+):
+    filled("whole")
+    filled(worker=Worker(0, 1))
+    before = content(target)
+
+    def full(*sides, **options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(description, "near_duplicates", full)
+        with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+            filled(finish=True)
+    assert content(target) == before
+    left = target / "unfinished" / "scratch"
+    left.mkdir()
+    for name in ("train.hashes", "left.runs"):
+        (left / name).write_bytes(b"of one that was killed")
+    filled(finish=True)
+    assert content(target) == content(tmp_path / "whole")
+    assert not (target / "unfinished").exists()
 
 
 def test_worker_of_other_settings_or_images_is_refused(filled, folder, target, tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from avq.data import split as module
 from avq.data.settings import Data
 from avq.data.sources import Subset
 from avq.data.split import OLDER, open_splits, split_of_older_run, split_rows
@@ -30,6 +31,11 @@ class Named:
 
     def places(self, index):
         return tuple(f"{folder}/" for folder in self.names[index].split("/")[:-1])
+
+
+@pytest.fixture(autouse=True)
+def few_at_a_time(monkeypatch):
+    monkeypatch.setattr(module, "HASHED", 8)
 
 
 def split(names, share=0.8, seed=0, **options):

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8, UInt64
+from jaxtyping import UInt8, UInt64
 
 from avq.data import images
 from avq.data.images import UnreadableImage, decode
 from avq.data.names import hash_names
+from avq.data.rows import Rows
 from avq.data.settings import Data
 
 MAX_FILE_BYTES = 1 << 28
@@ -125,7 +126,7 @@ class EncodedImages(ABC):
 class Subset:
     """Some rows of a source."""
 
-    def __init__(self, source: Source, rows: Int[np.ndarray, "n"] | range) -> None:
+    def __init__(self, source: Source, rows: Rows) -> None:
         self.source = source
         self.rows = rows
         self.augment = source.augment

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from avq.data.images import SUFFIXES, UnreadableImage
 from avq.data.settings import Data
 from avq.data.sources.base import EncodedImages, require_bounded
+from avq.data.sources.sorted_names import sorted_names
 from avq.errors import InputError
 
 
@@ -18,7 +19,7 @@ class Files(EncodedImages):
     """Named files.
 
     Attributes:
-        names: paths relative to `path`, sorted.
+        names: paths relative to `path`, sorted; on disk where they are many.
         others: number of files of other kinds by suffix.
         white_level, channels: as `decode` takes them.
     """
@@ -27,14 +28,16 @@ class Files(EncodedImages):
         self, path: str, names: Iterable[str], white_level: int = 0, channels: int = 3
     ) -> None:
         self.path, self.white_level, self.channels = path, white_level, channels
-        self.names: list[str] = []
         self.others: Counter[str] = Counter()
+        self.names = sorted_names(self._images(names))
+
+    def _images(self, names: Iterable[str]) -> Iterator[str]:
+        """Yields the names of images, and counts the others."""
         for name in names:
             if is_image(name):
-                self.names.append(name)
+                yield name
             elif not is_hidden(name):
                 self.others[PurePosixPath(name).suffix.lower()] += 1
-        self.names.sort()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -134,18 +137,18 @@ def walk(folder: str) -> Iterator[str]:
         here = os.path.join(folder, below)
         try:
             status = os.stat(here)
-            entries = list(os.scandir(here))
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    path = os.path.join(below, entry.name)
+                    if _is_folder(entry):
+                        waiting.append(path)
+                    else:
+                        yield path
         except OSError as error:
             raise InputError(f"{here!r} cannot be read ({error.strerror}).") from error
-        if (status.st_dev, status.st_ino) in entered:
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            path = os.path.join(below, entry.name)
-            if _is_folder(entry):
-                waiting.append(path)
-            else:
-                yield path
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
