@@ -33,15 +33,17 @@ class Measuring:
     """What runs are measured on, and by which metrics beside `METRICS`.
 
     Attributes:
+        images, summary, data, split, metrics, networks: as given.
         mesh: all devices.
+        batch_size: images at a time, a multiple of the number of devices.
         passes: times that every image is gone through for a run.
 
-    Args, which are attributes, too:
+    Args:
         images: to measure on.
         summary: of the training images.
         data: where the images come from, a path.
         split: which of them they are.
-        batch_size: images at a time, rounded up to a multiple of the number of devices.
+        batch_size: rounded up to a multiple of the number of devices.
         metrics: by name.
         networks: metrics by frozen networks.
     """
