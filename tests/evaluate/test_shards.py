@@ -72,7 +72,7 @@ def content(folder):
 
 def test_any_workers_in_any_order_and_twice_give_the_values_of_one_call(by):
     done: list[int] = []
-    for count, order in ((1, [0]), (3, [2, 0, 2, 1]), (5, [4, 1, 3, 0, 2])):
+    for count, order in ((1, [0]), (5, [2, 0, 2, 3, 4, 1])):
         for index in order:
             assert by(Worker(index, count), f"of {count}", done.append) == []
         measured, again = by(name=f"of {count}"), by(name=f"of {count}")
@@ -84,7 +84,7 @@ def test_any_workers_in_any_order_and_twice_give_the_values_of_one_call(by):
         chex.assert_trees_all_equal(measured.results.per_image, whole.results.per_image)
         chex.assert_trees_all_equal(measured.results.fingerprints, whole.results.fingerprints)
         chex.assert_trees_all_equal(measured.results.rows, whole.results.rows)
-    assert sum(done) == 2 * (3 * 20 + 4)  # two passes; a worker of three came twice
+    assert sum(done) == 2 * (2 * 20 + 4)  # two passes; a worker of five came twice
 
 
 def test_worker_that_dies_is_started_again_and_finish_names_what_is_missing(by, tmp_path):
