@@ -6,9 +6,9 @@
 #   sbatch --array=0 --dependency=afterok:"$(sbatch --parsable "$@")" "$@" --finish
 #
 # Change: the three lines below, or give them to sbatch before the script's name. `tokenize RUN DATA
-# OUT` works alike, with --gres=gpu:1; for `study FILE --out DIR` sbatch "$@" is enough. Files lie
-# where all machines see them. A worker may die, come late or be started twice; after a failure submit
-# the same again: what is done takes seconds.
+# OUT` and `eval RUN --json FILE` work alike, with --gres=gpu:1; for `study FILE --out DIR` sbatch "$@"
+# is enough. Files lie where all machines see them. A worker may die, come late or be started twice;
+# after a failure submit the same again: what is done takes seconds.
 #
 #SBATCH --array=0-15
 #SBATCH --cpus-per-task=8

@@ -10,6 +10,7 @@ import yaml
 
 LAUNCH = Path(__file__).parent.parent / "launch"
 PREPARE = ("prepare", "faces.zip", "faces256", "--size", "256")
+EVAL = ("eval", "runs/ah", "--json", "eval.json")
 STUDY = ("study", "study.py", "--out", "out")
 
 
@@ -34,6 +35,7 @@ def commands(tmp_path):
     [
         (PREPARE, (*PREPARE, "--worker", "auto")),
         ((*PREPARE, "--finish"), (*PREPARE, "--finish")),
+        (EVAL, (*EVAL, "--worker", "auto")),
         (STUDY, STUDY),
     ],
 )

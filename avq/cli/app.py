@@ -148,7 +148,7 @@ def require_channels(channels: int) -> None:
         raise InputError(f"--channels={channels} {problem}.")
 
 
-def worker_given(worker: str | None, finish: bool, ray: int | None) -> Worker | None:
+def worker_given(worker: str | None, finish: bool, ray: int | None = None) -> Worker | None:
     """The worker that --worker names; None without it. Refuses two ways to share work."""
     ways = {"--worker": worker is not None, "--finish": finish, "--ray": ray is not None}
     if sum(ways.values()) > 1:

@@ -8,6 +8,7 @@ and hosts, so a resumed run sees the batches of an uninterrupted one.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 import grain
@@ -24,6 +25,7 @@ Row = dict[str, UInt8[np.ndarray, "s s c"]]
 T = TypeVar("T")
 THREADS = 2
 BATCHES_AHEAD = 4
+IMAGES_PER_SHARD = 256  # of an evaluation, or more where batches do not divide them
 
 
 class _HostRows(Generic[T]):
@@ -147,3 +149,43 @@ def eval_batches(
     batches = in_batches(grain.MapDataset.range(padded).map(masked_row), batch_size, host, hosts)
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BATCHES_AHEAD)
     yield from batches.to_iter_dataset(options)
+
+
+def shard_size(batch_size: int) -> int:
+    """Images of a shard of an evaluation, whole batches."""
+    return -(-IMAGES_PER_SHARD // batch_size) * batch_size
+
+
+def eval_shards(
+    images: ImageSet,
+    *,
+    image_size: int,
+    batch_size: int,
+    degradation: Degradation = CLEAN,
+    host: int = 0,
+    hosts: int = 1,
+    rows: range | None = None,
+) -> Iterator[Iterator[tuple[int, Batch, Bool[np.ndarray, "b"]]]]:
+    """Yields the batches of `eval_batches` in one iterator for each shard, to be used up before the
+    next; before each batch stands its first row.
+
+    An evaluation adds up by shard, so that its sums are the same bits whether one process measures
+    all shards or several measure some of them.
+
+    Args:
+        rows: of the images, from the first of a shard on; None for all.
+        images, image_size, batch_size, degradation, host, hosts: as for `eval_batches`.
+    """
+    rows = range(len(images)) if rows is None else rows
+    batches = eval_batches(
+        images,
+        image_size=image_size,
+        batch_size=batch_size,
+        degradation=degradation,
+        host=host,
+        hosts=hosts,
+        rows=rows,
+    )
+    numbered = ((first, *batch) for first, batch in zip(rows[::batch_size], batches, strict=True))
+    for _ in range(0, len(rows), shard_size(batch_size)):
+        yield islice(numbered, shard_size(batch_size) // batch_size)

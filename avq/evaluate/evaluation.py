@@ -1,7 +1,7 @@
 """Evaluating a model on a set of images, and pictures of its reconstructions."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int64, UInt8, UInt32
 
 from avq import cpu, parallel
 from avq.data.channels import displayed
 from avq.data.dataset import ImageSet, Summary, evenly, open_dataset, read_summary
 from avq.data.names import from_text, hash_names
-from avq.data.pipeline import eval_batches
+from avq.data.pipeline import Batch, eval_shards
 from avq.data.sources import open_source
 from avq.data.sources.base import name_hashes
 from avq.data.split import open_splits
@@ -62,6 +62,22 @@ class Measured(NamedTuple):
     mask: Bool[Any, "b"]
     fingerprints: UInt32[Any, "b"]
     per_image: dict[str, Float[Any, "b"]]
+    sums: dict[str, Any]
+
+
+class Part(NamedTuple):
+    """What some images of a set add to its evaluation; equal on all processes.
+
+    Attributes:
+        rows: of those that are readable in their `ImageSet`, ascending.
+        fingerprints: of the originals.
+        per_image: numbers of each image by key.
+        sums: by metric, in float64.
+    """
+
+    rows: Int64[np.ndarray, "n"]
+    fingerprints: UInt32[np.ndarray, "n"]
+    per_image: dict[str, Float[np.ndarray, "n"]]
     sums: dict[str, Any]
 
 
@@ -115,6 +131,17 @@ class Evaluator:
             {name: metric.batch(made, targets, codes, mask, about) for name, metric in metrics},
         )
 
+    def _about(self, summary: Summary) -> About:
+        """Constants that are known before the first batch."""
+        return About(
+            summary.size,
+            summary.pixel_std,
+            summary.pixel_variance,
+            self.model.codebook_sizes(),
+            self.model.bits_per_pixel(summary.size),
+            self.model.decoded_levels(),
+        )
+
     def _pixels(
         self, variables: Variables, images: UInt8[Array, "b h w c"]
     ) -> UInt8[Array, "b h w c"]:
@@ -144,43 +171,71 @@ class Evaluator:
         Raises:
             InputError: when no image is readable.
         """
-        size = summary.size
-        about = About(
-            size,
-            summary.pixel_std,
-            summary.pixel_variance,
-            self.model.codebook_sizes(),
-            self.model.bits_per_pixel(size),
-            self.model.decoded_levels(),
-        )
-        host, hosts = jax.process_index(), jax.process_count()
-        batches = eval_batches(
+        parts = self.parts(variables, images, summary, batch_size, on_images)
+        return self.results(variables, images, summary, parts)
+
+    def parts(
+        self,
+        variables: Variables,
+        images: ImageSet,
+        summary: Summary,
+        batch_size: int,
+        on_images: Callable[[int], object] = lambda done: None,
+        rows: range | None = None,
+    ) -> Iterator[Part]:
+        """Measures images shard by shard; arguments as for `evaluate`.
+
+        Args:
+            rows: of the images, from the first of a shard on, see `eval_shards`; None for all.
+        """
+        about = self._about(summary)
+
+        def part(first: int, batch: Batch, mask: Bool[np.ndarray, "b"]) -> Part:
+            sharded = parallel.shard_batch((batch, mask), self.mesh)
+            of = jax.device_get(self._measure(variables, *sharded, about=about))
+            on_images(int(mask.sum()))
+            return Part(
+                first + np.flatnonzero(of.mask),
+                of.fingerprints[of.mask],
+                {key: numbers[of.mask] for key, numbers in of.per_image.items()},
+                jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), of.sums),
+            )
+
+        shards = eval_shards(
             images,
-            image_size=size,
+            image_size=summary.size,
             batch_size=batch_size,
             degradation=self.degradation,
-            host=host,
-            hosts=hosts,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+            rows=rows,
         )
-        kept: list[Measured] = []  # without the rows that do not count, and without sums
-        rows: list[np.ndarray] = []
-        sums: Any = None
-        for number, (batch, mask) in enumerate(batches):
-            sharded = parallel.shard_batch((batch, mask), self.mesh)
-            measured = jax.device_get(self._measure(variables, *sharded, about=about))
-            sums = measured.sums if sums is None else merge(sums, measured.sums)
-            counted = measured.mask
-            kept.append(jax.tree.map(lambda x, c=counted: x[c], measured._replace(sums={})))
-            rows.append(number * batch_size + np.flatnonzero(counted))
-            on_images(int(mask.sum()))
-        if not sum(map(len, rows)):
+        for batches in shards:
+            yield _joined(part(*batch) for batch in batches)
+
+    def like(self, variables: Variables, images: ImageSet, summary: Summary) -> Part:
+        """A part of one image, with shapes in place of arrays; arguments as for `evaluate`."""
+        image = jax.ShapeDtypeStruct((1, summary.size, summary.size, images.channels), np.uint8)
+        mask = jax.ShapeDtypeStruct((1,), np.bool_)
+        measured = partial(self._measured, about=self._about(summary))
+        of = jax.eval_shape(measured, variables, {"image": image}, mask)
+        sums = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float64), of.sums)
+        rows: Any = jax.ShapeDtypeStruct((1,), np.int64)
+        return Part(rows, of.fingerprints, of.per_image, sums)
+
+    def results(
+        self, variables: Variables, images: ImageSet, summary: Summary, parts: Iterable[Part]
+    ) -> Results:
+        """Results over all images, of the parts in order; arguments and errors as `evaluate`."""
+        whole = _joined(parts) if len(images) else None
+        if whole is None or not len(whole.rows):
             raise InputError(f"none of the {len(images)} images is readable. Check data.path.")
-        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
-        about = replace(about, codebooks=jax.device_get(self._codebooks(variables)))
-        measures: dict[str, Value] = {"n": len(whole.mask)}
+        codebooks = jax.device_get(self._codebooks(variables))
+        about = replace(self._about(summary), codebooks=codebooks)
+        measures: dict[str, Value] = {"n": len(whole.rows)}
         for name, metric in self.metrics.items():
-            measures |= metric.summary(sums[name], about)
-        return Results(measures, whole.per_image, np.concatenate(rows), whole.fingerprints)
+            measures |= metric.summary(whole.sums[name], about)
+        return Results(measures, whole.per_image, whole.rows, whole.fingerprints)
 
     def grid(
         self, variables: Variables, images: UInt8[np.ndarray, "n h w c"]
@@ -191,6 +246,17 @@ class Evaluator:
         reconstructed = jax.device_get(self._reconstruct(variables, seen))
         rows = [seen, images, reconstructed] if self.degradation else [images, reconstructed]
         return displayed(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+
+
+def _joined(parts: Iterable[Part]) -> Part:
+    """The images of all parts, in order."""
+    kept: list[Part] = []
+    sums: Any = None
+    for part in parts:
+        sums = part.sums if sums is None else merge(sums, part.sums)
+        kept.append(part._replace(sums={}))
+    whole: Part = jax.tree.map(lambda *arrays: np.concatenate(arrays), *kept)
+    return whole._replace(sums=sums)
 
 
 def samples(images: ImageSet, image_size: int, n: int = 8) -> UInt8[np.ndarray, "m h w c"]:

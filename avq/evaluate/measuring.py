@@ -1,14 +1,14 @@
 """Measuring runs on the same images, by everything that was asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from avq import parallel
 from avq.data.dataset import ImageSet, Summary
-from avq.evaluate.evaluation import Evaluator, trained_on
+from avq.evaluate.evaluation import Evaluator, Part, trained_on
 from avq.evaluate.metrics import Metric, meanings
-from avq.evaluate.network_metrics import NetworkMetric, with_networks
+from avq.evaluate.network_metrics import NetworkMetric, NetworkOutputs, Outputs, with_networks
 from avq.evaluate.results import Results, intervals
 from avq.evaluate.sources import by_source
 from avq.trained import TrainedModel
@@ -33,14 +33,14 @@ class Measuring:
     """What runs are measured on, and by which metrics beside `METRICS`.
 
     Attributes:
-        images: to measure on.
-        summary: of the training images.
+        images, summary, data, split, metrics, networks: as given.
         mesh: all devices.
         batch_size: images at a time, a multiple of the number of devices.
         passes: times that every image is gone through for a run.
 
     Args:
-        images, summary: as above.
+        images: to measure on.
+        summary: of the training images.
         data: where the images come from, a path.
         split: which of them they are.
         batch_size: rounded up to a multiple of the number of devices.
@@ -61,8 +61,12 @@ class Measuring:
         self.mesh = parallel.make_mesh()
         self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
         self.passes = 2 if networks else 1
-        self.images, self.summary, self._where = images, summary, (data, split)
-        self._metrics, self._networks = metrics, networks
+        self.images, self.summary, self.data, self.split = images, summary, data, split
+        self.metrics, self.networks = metrics, networks
+
+    def of(self, trained: TrainedModel) -> "RunMeasuring":
+        """How a run is measured, compiled once."""
+        return RunMeasuring(self, trained)
 
     def measure(
         self, trained: TrainedModel, on_images: Callable[[int], object] = lambda done: None
@@ -73,34 +77,71 @@ class Measuring:
             trained: the run.
             on_images: called after every batch with the number of this process's images in it.
         """
-        degradation = trained.degradation
-        evaluator = Evaluator(trained.model, self.mesh, self._metrics, degradation)
-        about = self.images, self.summary, self.batch_size
-        results = evaluator.evaluate(trained.variables, *about, on_images)
-        lines = meanings(evaluator.metrics)
-        if self._networks:
-            results = with_networks(
-                results, self._networks, evaluator, trained.variables, *about, on_images
-            )
-        for metric in self._networks:
+        run = self.of(trained)
+        return run.measured(run.parts(on_images), run.outputs(on_images))
+
+
+class RunMeasuring:
+    """Measuring one run: parts of the images, and what they add up to.
+
+    Args:
+        measuring: on what, and by which metrics.
+        trained: the run.
+    """
+
+    def __init__(self, measuring: Measuring, trained: TrainedModel) -> None:
+        self._all, self._trained = measuring, trained
+        self._evaluator = Evaluator(
+            trained.model, measuring.mesh, measuring.metrics, trained.degradation
+        )
+        self._networks = NetworkOutputs(measuring.networks, self._evaluator)
+        self._about = trained.variables, measuring.images, measuring.summary
+
+    def parts(
+        self, on_images: Callable[[int], object], rows: range | None = None
+    ) -> Iterator[Part]:
+        """Measures images without networks, shard by shard; arguments as for `Evaluator.parts`."""
+        return self._evaluator.parts(*self._about, self._all.batch_size, on_images, rows)
+
+    def outputs(
+        self, on_images: Callable[[int], object], rows: range | None = None
+    ) -> Iterator[Outputs]:
+        """Outputs of the networks for the same images; nothing where there are no networks."""
+        if not self._all.networks:
+            return iter(())
+        return self._networks.parts(*self._about, self._all.batch_size, on_images, rows)
+
+    def like(self) -> Part:
+        """A part of one image, with shapes in place of arrays."""
+        return self._evaluator.like(*self._about)
+
+    def measured(self, parts: Iterable[Part], outputs: Iterable[Outputs]) -> Measured:
+        """The run's measures, of what `parts` and `outputs` yield, in order."""
+        networks, degradation = self._all.networks, self._trained.degradation
+        results = self._evaluator.results(*self._about, parts)
+        lines = meanings(self._evaluator.metrics)
+        if networks:
+            results = with_networks(results, networks, outputs)
+        for metric in networks:
             lines |= metric.meaning
-        values = self._values(results, trained)
+        values = self._values(results)
         if degradation:
             values["crop"] += f"; the model's input is degraded: {degradation}"
         return Measured(results, values, lines)
 
-    def _values(self, results: Results, trained: TrainedModel) -> dict[str, Any]:
+    def _values(self, results: Results) -> dict[str, Any]:
         """Measures, how sure they are, and what was measured."""
-        (data, split), own = self._where, trained.config["data"]["path"]
+        measuring, own = self._all, self._trained.config["data"]["path"]
+        images, summary = measuring.images, measuring.summary
         return results.measures | {
             "interval": intervals(results.per_image),
-            "by_source": by_source(results, self.images),
-            "image_size": self.summary.size,
+            "by_source": by_source(results, images),
+            "image_size": summary.size,
             "crop": "centre square",
             "range": "[-1, 1]; ssim and ms_ssim [0, 1]",
-            "trained_on": trained_on(self.images, self.summary, data, own),
-            "step": trained.step,
-            "split": split,
-            "data": data,
-            "weights": {metric.network: metric.digest for metric in self._networks},
+            "trained_on": trained_on(images, summary, measuring.data, own),
+            "step": self._trained.step,
+            "split": measuring.split,
+            "data": measuring.data,
+            "weights": {metric.network: metric.digest for metric in measuring.networks},
         }

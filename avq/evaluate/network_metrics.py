@@ -1,10 +1,10 @@
 """Metrics by frozen networks: Frechet and kernel distance of Inception features, and LPIPS."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from avq import cpu, parallel
 from avq.data.dataset import ImageSet, Summary
-from avq.data.pipeline import eval_batches
+from avq.data.pipeline import Batch, eval_shards
 from avq.errors import InputError
 from avq.evaluate.distances import Moments, frechet_distance, kernel_distances, require_enough
 from avq.evaluate.evaluation import Evaluator
@@ -24,6 +24,7 @@ from avq.networks.lpips import LPIPS, NETWORKS, SMALLEST, lpips_variables
 from avq.networks.weights import Variables, read_weights
 from avq.pixels import as_channels, to_float, to_uint8
 
+Outputs: TypeAlias = tuple[Float[np.ndarray, "n ..."], ...]  # for some images, by metric
 SAMPLE = 10_000  # images whose features are kept for the kernel distance
 
 
@@ -59,7 +60,7 @@ class NetworkMetric(ABC):
 
     @abstractmethod
     def add(self, outputs: Float[np.ndarray, "b ..."]) -> None:
-        """Adds images by their outputs, in the order of the set. Runs on the host."""
+        """Adds one or more images by their outputs, in the order of the set. Runs on the host."""
 
     @abstractmethod
     def summary(self) -> dict[str, Value]:
@@ -205,74 +206,92 @@ def network_metrics(
     return metrics
 
 
-def with_networks(
-    results: Results,
-    metrics: Sequence[NetworkMetric],
-    evaluator: Evaluator,
-    variables: Variables,
-    images: ImageSet,
-    summary: Summary,
-    batch_size: int,
-    on_images: Callable[[int], object] = lambda done: None,
-) -> Results:
-    """Results with those of frozen networks, from a second pass over the images: the networks take
-    far longer than to reconstruct the images again, and results without them stay as fast.
+class NetworkOutputs:
+    """Outputs of frozen networks for images and their reconstructions, in a pass of its own over
+    the images: the networks take far longer than to reconstruct the images again, and results
+    without them stay as fast. Compiled once, used for any images.
 
     Args:
-        results: of `evaluator` on the same images.
-        metrics: started anew.
+        metrics: whose networks they are.
         evaluator: of the model.
-        variables: of the model.
-        images: to reconstruct; each is compared with its reconstruction as a file holds it.
-        summary: of the training images: their size.
-        batch_size: a multiple of the number of devices.
-        on_images: called after every batch with the number of this process's images in it.
     """
-    mesh = evaluator.mesh
-    outputs = _compiled_outputs(metrics, evaluator)
-    networks = jax.device_put([m.variables for m in metrics], parallel.replicated(mesh))
+
+    def __init__(self, metrics: Sequence[NetworkMetric], evaluator: Evaluator) -> None:
+        self._metrics, self._evaluator = metrics, evaluator
+        # With the options of `Evaluator`, or the reconstructions would differ by rounding.
+        whole, options = parallel.replicated(evaluator.mesh), cpu.compiler_options()
+        self._compiled = jax.jit(self._outputs, out_shardings=whole, compiler_options=options)
+        self._networks: Any = None
+
+    def _outputs(
+        self,
+        variables: Variables,
+        networks: list[Variables],
+        batch: Mapping[str, UInt8[Array, "b h w c"]],
+        mask: Bool[Array, "b"],
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The mask, and outputs of each metric, which every process has whole."""
+        targets = batch.get("target", batch["image"])
+        made = to_uint8(self._evaluator.model.apply(variables, to_float(batch["image"])).images)
+        pairs = zip(self._metrics, networks, strict=True)
+        rgb = as_channels(made, 3), as_channels(targets, 3)
+        return mask, tuple(metric.outputs(network, *rgb) for metric, network in pairs)
+
+    def parts(
+        self,
+        variables: Variables,
+        images: ImageSet,
+        summary: Summary,
+        batch_size: int,
+        on_images: Callable[[int], object] = lambda done: None,
+        rows: range | None = None,
+    ) -> Iterator[Outputs]:
+        """Yields outputs for the readable images of a shard, by metric; arguments as for
+        `Evaluator.parts`.
+        """
+        mesh = self._evaluator.mesh
+        if self._networks is None:
+            variables_of = [metric.variables for metric in self._metrics]
+            self._networks = jax.device_put(variables_of, parallel.replicated(mesh))
+
+        def outputs(_: int, batch: Batch, mask: Bool[np.ndarray, "b"]) -> Outputs:
+            sharded = parallel.shard_batch((batch, mask), mesh)
+            counted, rows = jax.device_get(self._compiled(variables, self._networks, *sharded))
+            on_images(int(mask.sum()))
+            return tuple(of_metric[counted] for of_metric in rows)
+
+        shards = eval_shards(
+            images,
+            image_size=summary.size,
+            batch_size=batch_size,
+            degradation=self._evaluator.degradation,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+            rows=rows,
+        )
+        for batches in shards:
+            of_batches = [outputs(*batch) for batch in batches]
+            yield tuple(map(np.concatenate, zip(*of_batches, strict=True)))
+
+
+def with_networks(
+    results: Results, metrics: Sequence[NetworkMetric], parts: Iterable[Outputs]
+) -> Results:
+    """Results with those of frozen networks.
+
+    Args:
+        results: on the same images.
+        metrics: started anew.
+        parts: outputs for the images in order, see `NetworkOutputs.parts`.
+    """
     for metric in metrics:
         metric.start()
-    for batch, mask in eval_batches(
-        images,
-        image_size=summary.size,
-        batch_size=batch_size,
-        degradation=evaluator.degradation,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-    ):
-        sharded = parallel.shard_batch((batch, mask), mesh)
-        counted, found = jax.device_get(outputs(variables, networks, *sharded))
-        for metric, rows in zip(metrics, found, strict=True):
-            metric.add(rows[counted])
-        on_images(int(mask.sum()))
+    for part in parts:
+        for metric, outputs in zip(metrics, part, strict=True):
+            if len(outputs):
+                metric.add(outputs)
     measures, per_image = dict(results.measures), dict(results.per_image)
     for metric in metrics:
         measures |= metric.summary()
         per_image |= metric.per_image()
     return replace(results, measures=measures, per_image=per_image)
-
-
-def _compiled_outputs(
-    metrics: Sequence[NetworkMetric], evaluator: Evaluator
-) -> Callable[..., tuple[Any, list[Any]]]:
-    """Compiles `(variables of the model, of the networks, batch, mask) -> (mask, outputs of each
-    metric)`, whose results every process has whole.
-    """
-
-    def outputs(
-        variables: Variables,
-        networks: list[Variables],
-        batch: Mapping[str, UInt8[Array, "b h w c"]],
-        mask: Bool[Array, "b"],
-    ) -> tuple[Any, list[Any]]:
-        targets = batch.get("target", batch["image"])
-        made = to_uint8(evaluator.model.apply(variables, to_float(batch["image"])).images)
-        pairs = zip(metrics, networks, strict=True)
-        rgb = as_channels(made, 3), as_channels(targets, 3)
-        return mask, [metric.outputs(network, *rgb) for metric, network in pairs]
-
-    # With the options of `Evaluator`, or the reconstructions would differ by rounding.
-    whole, options = parallel.replicated(evaluator.mesh), cpu.compiler_options()
-    compiled: Callable[..., Any] = jax.jit(outputs, out_shardings=whole, compiler_options=options)
-    return compiled

@@ -39,7 +39,9 @@ def test_page_has_what_was_drawn_and_measured(evaluated):
     assert "Bits of a code" in page  # over training
 
 
-@pytest.mark.parametrize("flag", ["--baselines", "--split=train", "--card=c.md"])
+@pytest.mark.parametrize(
+    "flag", ["--baselines", "--split=train", "--card=c.md", "--worker=0/2", "--finish"]
+)
 def test_flags_of_autoencoders_are_refused(invoke, one_line, prior_run, flag, tmp_path):
     flag = flag.replace("c.md", str(tmp_path / "c.md"))
     result = invoke("eval", prior_run, flag)

@@ -4,9 +4,10 @@ import chex
 import numpy as np
 import pytest
 
+from avq.data import pipeline
 from avq.data.dataset import ImageSet
 from avq.data.images import UnreadableImage
-from avq.data.pipeline import eval_batches, prefetch, train_batches
+from avq.data.pipeline import eval_batches, eval_shards, prefetch, train_batches
 from avq.data.settings import Data
 from avq.data.views import Degradation
 
@@ -195,6 +196,24 @@ def test_evaluation_of_some_rows_sees_these_alone():
     mask = np.concatenate([mask for _, mask in batches])
     assert images[mask][:, 0, 0, 0].tolist() == [5, 7, 8, 9, 10]
     assert mask.tolist() == [True, False, True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(2, [6, 6, 5]), (4, [8, 8, 1]), (32, [17])])
+def test_shards_of_an_evaluation_are_whole_batches_of_the_same_stream(
+    monkeypatch, batch_size, sizes
+):
+    monkeypatch.setattr(pipeline, "IMAGES_PER_SHARD", 5)
+    options = {"image_size": SIZE, "batch_size": batch_size}
+    source = ImageSet(Numbered(17, broken={6}), max_rejected=0.1)
+    shards = [list(batches) for batches in eval_shards(source, **options)]
+    flat = [batch for batches in shards for batch in batches]
+    assert [first for first, *_ in flat] == list(range(0, 17, batch_size))
+    expected = list(eval_batches(source, **options))
+    chex.assert_trees_all_equal([tuple(batch) for _, *batch in flat], expected)
+    assert [min(len(s) * batch_size, 17 - s[0][0]) for s in shards] == sizes
+    start = shards[-1][0][0]
+    (alone,) = eval_shards(source, **options, rows=range(start, 17))
+    chex.assert_trees_all_equal(list(alone), shards[-1])
 
 
 def test_degraded_batches_have_the_clean_ones_as_targets_whatever_the_workers():

@@ -11,40 +11,18 @@ from avq.errors import InputError
 from avq.evaluate import network_metrics
 from avq.evaluate.distances import Moments, frechet_distance, kernel_distances
 from avq.evaluate.evaluation import Evaluator, samples
-from avq.evaluate.network_metrics import InceptionDistances, PerceptualDistance, with_networks
+from avq.evaluate.network_metrics import (
+    InceptionDistances,
+    NetworkOutputs,
+    PerceptualDistance,
+    with_networks,
+)
 from avq.evaluate.results import Results
-from avq.networks.weights import Weights
 
 from .evaluation_helpers import SUMMARY, Dimmer, image_set
 
 FILE = Path("file")
 HALF = {"gain": jnp.float32(0.5)}
-
-
-@pytest.fixture
-def small_networks(monkeypatch):
-    """Features are the mean colour; the perceptual distance is the mean absolute difference."""
-
-    class Difference:
-        def __init__(self, kind):
-            pass
-
-        def apply(self, variables, images, targets):
-            return variables["scale"] * jnp.mean(jnp.abs(images - targets), axis=(1, 2, 3))
-
-    def mean_colour(variables, images):
-        return variables["scale"] * jnp.mean(images.astype(jnp.float32), axis=(1, 2))
-
-    def read_weights(*files):
-        return Weights("file", {}, "+".join(f"digest of {file}" for file in files))
-
-    scale = {"scale": np.float32(2)}
-    monkeypatch.setattr(network_metrics, "read_weights", read_weights)
-    monkeypatch.setattr(network_metrics, "FEATURES", 3)
-    monkeypatch.setattr(network_metrics, "inception_variables", lambda weights: scale)
-    monkeypatch.setattr(network_metrics, "inception_features", mean_colour)
-    monkeypatch.setattr(network_metrics, "lpips_variables", lambda weights: ("vgg", scale))
-    monkeypatch.setattr(network_metrics, "LPIPS", Difference)
 
 
 def run(folder, metrics, devices=2, batch_size=8, **options):
@@ -53,9 +31,9 @@ def run(folder, metrics, devices=2, batch_size=8, **options):
     evaluator = Evaluator(Dimmer(), parallel.make_mesh(devices))
     rows = np.array([i for i in range(len(images)) if images[i] is not None])
     others = Results({"n": 1}, {}, rows, rows.astype(np.uint32))
-    results = with_networks(
-        others, metrics, evaluator, HALF, images, SUMMARY, batch_size, **options
-    )
+    networks = NetworkOutputs(metrics, evaluator)
+    parts = networks.parts(HALF, images, SUMMARY, batch_size, **options)
+    results = with_networks(others, metrics, parts)
     assert results.measures.pop("n") == 1
     return results
 
