@@ -6,7 +6,7 @@ images, a `.npz` file without pickles: the arrays of a `Part`; the outputs of fr
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from avq.data.dataset import require_few
 from avq.data.images import UnreadableImage
 from avq.data.pipeline import shard_size
 from avq.data.shard_folder import JSON, Shard, ShardFolder, fingerprint, shards_of
-from avq.data.shard_work import Callback, ShardWork, joined
+from avq.data.shard_work import Callback, ShardWork
 from avq.data.sources.shards import ArrayRecords
 from avq.errors import InputError
 from avq.evaluate.evaluation import Part
@@ -100,9 +100,10 @@ class MeasuredShards(ShardWork):
         images.rejected |= {entry["name"]: entry["reason"] for entry in note["rejected"]}
         require_few(images.rejected, len(images), images.max_rejected)
 
-    def describe(self, finished: Sequence[tuple[Shard, JSON]]) -> JSON:
+    def describe(self, folder: ShardFolder, finished: Iterable[tuple[Shard, JSON]]) -> JSON:
         """Content of `shards.json`."""
-        return self._settings | {"rejected": joined((note for _, note in finished), "rejected")}
+        rejected = [entry for _, note in finished for entry in note["rejected"]]
+        return self._settings | {"rejected": rejected}
 
     def measured(self, about: JSON) -> list[Measured]:
         """Measures of each run over the shards of a finished folder.
