@@ -51,6 +51,8 @@ class SetDescription:
         if self._total <= MOST_NAMES:
             hashes = _name_hashes(self._source, shard, note["names"])
             self._name_hashes[shard.split].append(hashes)
+        else:
+            self._name_hashes = {}
         with self._hashes(shard.split).open("ab") as file:
             np.array(note["hashes"], "<u8").tofile(file)
 
@@ -64,12 +66,12 @@ class SetDescription:
             InputError: when there is no image to train on.
         """
         counts = {split: sum(images) for split, images in self._images.items()}
-        hashes = self._name_hashes if self._total <= MOST_NAMES else {}
+        hashes = self._name_hashes.items()
         return {
             "counts": counts,
             **_statistics(self._sums, size * size * counts["train"]),
             "shards": self._images,
-            "name_hashes": {split: to_text(_whole(parts)) for split, parts in hashes.items()},
+            "name_hashes": {split: to_text(_whole(parts)) for split, parts in hashes},
             "rejected": self._rejected,
             "near_duplicates": self._near_duplicates(),
         }

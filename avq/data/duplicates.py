@@ -24,9 +24,9 @@ BANDS, BAND_BITS = 4, 16
 PARTS, PART_BITS = 4, 12  # of what a band leaves
 REST_BITS = PARTS * PART_BITS
 CHUNK = 1 << 20  # hashes held at a time
-BUCKETS_PER_CHUNK, MOST_BUCKETS = 8, 1 << 12
-FILTER_BITS = 20  # of a key: a table of so many bytes stays in the processor's cache
-CANDIDATES = 1 << 18  # pairs compared at a time, and as many more as there are hashes of one row
+BUCKETS_PER_CHUNK, MOST_BUCKETS = 8, 1 << 12  # small buckets are compared in the processor's cache
+FILTER_BITS = 20  # of a key; a table of so many bytes stays in the cache, too
+CANDIDATES = 1 << 18  # pairs compared at a time, but for those of one hash
 SCANNED = 1 << 10  # hashes compared at a time with the rows of the first pairs
 RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
 
@@ -72,8 +72,8 @@ def near_duplicates(
     """Finds all pairs of rows whose hashes differ in at most three bits.
 
     Memory depends on `chunk` and `most`, and hardly on the number of hashes (0.03 bytes each); on
-    disk a hash takes 16 bytes. Equal hashes on the right are counted at once, so that a picture
-    which comes a million times takes no time for each pair of its copies.
+    disk a hash takes 16 bytes. Equal hashes on the right are counted at once, so that of a picture
+    which comes a million times no pair of copies is looked at by itself.
 
     Args:
         left, right: files of perceptual hashes, `<u8`, in the order of the rows.
@@ -151,20 +151,27 @@ class _SortedRuns:
 def _matches(
     left: _SortedRuns, right: _SortedRuns, band: int
 ) -> Iterator[tuple[Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]]:
-    """Yields rows of the left side, and how many rows of the right are close to each. Every pair
-    comes once, in the first band and part in which it agrees.
+    """Yields rows of the left side, and how many rows of the right are close to each, of all pairs
+    of which this band is the first to agree.
     """
     for bucket in range(left.buckets):
         for block in right.blocks(bucket):
             hashes, times = np.unique(block["hash"], return_counts=True)
             for records in left.blocks(bucket):
-                of_left = np.ascontiguousarray(records["hash"])
-                for part in range(PARTS):
-                    for i, j in _agreeing(_keys(of_left, part), _keys(hashes, part)):
-                        different = of_left[i] ^ hashes[j]
-                        close = np.flatnonzero(np.bitwise_count(different) <= MAX_BITS)
-                        close = close[~_agrees_before(different[close], band, part)]
-                        yield records["row"][i[close]], times[j[close]]
+                for i, j in _close(np.ascontiguousarray(records["hash"]), hashes, band):
+                    yield records["row"][i], times[j]
+
+
+def _close(
+    left: UInt64[np.ndarray, "n"], right: UInt64[np.ndarray, "m"], band: int
+) -> Iterator[tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]]:
+    """Yields places of close hashes that agree in a band and in no earlier one."""
+    for part in range(PARTS):
+        for i, j in _agreeing(_keys(left, part), _keys(right, part)):
+            different = left[i] ^ right[j]
+            close = np.flatnonzero(np.bitwise_count(different) <= MAX_BITS)
+            close = close[~_agrees_before(different[close], band, part)]
+            yield i[close], j[close]
 
 
 def _keys(hashes: UInt64[np.ndarray, "n"], part: int) -> UInt32[np.ndarray, "n"]:

@@ -12,11 +12,14 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 
-from avq.data.dataset import open_dataset
+from avq.data.dataset import MOST_NAMES, open_dataset
+from avq.data.names import to_text
 from avq.data.pipeline import prefetch, train_batches
 from avq.data.prepare import prepare
 from avq.data.settings import Data
@@ -49,8 +52,19 @@ def simulate(folder: Path, images: int) -> None:
                 path.hardlink_to(first)
     shards = {split: [count] * total for split, total in totals.items()}
     counts = {split: sum(each) for split, each in shards.items()}
-    about = description | {"shards": shards, "counts": counts, "name_hashes": {}}
+    about = description | {"shards": shards, "counts": counts, "name_hashes": name_hashes(counts)}
     (prepared / DESCRIPTION).write_text(json.dumps(about))
+
+
+def name_hashes(counts: Mapping[str, int]) -> dict[str, str]:
+    """Random ones, as `avq prepare` keeps them of a set that is not too large."""
+    if sum(counts.values()) > MOST_NAMES:
+        return {}
+    rng = np.random.default_rng(0)
+    return {
+        split: to_text(rng.integers(0, 1 << 64, count, np.uint64))
+        for split, count in counts.items()
+    }
 
 
 def measure(folder: str) -> Row:

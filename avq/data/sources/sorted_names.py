@@ -36,6 +36,7 @@ def sorted_names(names: Iterable[str]) -> Sequence[str]:
             for run in runs:
                 spilled.writelines(_encoded(name) + END for name in run)
                 ends.append(spilled.tell())
+                run.clear()  # before the next is read
             spilled.flush()
             sorted_runs = (_run(spilled, *span) for span in pairwise(ends))
             return NamesOnDisk(heapq.merge(*sorted_runs))
