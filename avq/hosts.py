@@ -26,9 +26,10 @@ BEAT = 2.0  # seconds between two signs of life of a process
 MISSED = 15  # so many of them missing, a process is lost
 # Seconds without a heartbeat of its own after which JAX ends the others by SIGABRT; above 2 * 15.
 HEARTBEAT_TIMEOUT = 60
-ALIVE, LOST = "avq/alive/", "avq/lost"  # keys with JAX's service
+ALIVE, ENDED = "avq/alive/", "avq/ended/"  # keys with JAX's service, by process
 # Of errors of collectives whose other side is gone.
 GONE = re.compile("gloo|nccl|coordination service|connection (closed|reset)", re.IGNORECASE)
+OVER = "over"  # the sign of a process that has done its work
 LEAVING = threading.Lock()
 USAGE = f"{FLAG}=HOST:PORT,PROCESSES,INDEX, with the address of process 0"
 
@@ -65,7 +66,7 @@ def initialize(flag: str | None) -> None:
         raise NotConnected(
             f"could not reach the other processes: {reason}. Start all of them, or give {USAGE}."
         ) from error
-    threading.Thread(target=_watch, daemon=True).start()
+    _watch_others()
 
 
 def _connect(given: dict[str, Any]) -> None:
@@ -104,8 +105,7 @@ def exit_if_gone(error: Exception) -> None:
     """
     if jax.process_count() > 1 and GONE.search(str(error)):
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            for _, told in _service().key_value_dir_get(LOST):
-                _follow(told)
+            _follow_ended()
         _lost(str(error))
 
 
@@ -118,29 +118,39 @@ def leave(code: int) -> int:
     return code
 
 
-def _watch() -> None:
+def _watch_others() -> None:
+    """Watches the other processes, in a thread, until this one ends."""
+    over = threading.Event()
+    thread = threading.Thread(target=_watch, args=(over,), daemon=True)
+    thread.start()
+
+    def stop() -> None:  # before JAX ends its service, and Python the threads, in mid-call
+        over.set()
+        thread.join()
+
+    atexit.register(stop)
+
+
+def _watch(over: threading.Event) -> None:
     """Ends this process once another one is lost: a collective may then fail, or wait for ever.
 
     Every process leaves signs of life with JAX's service, where process 0 looks for them; it tells
     the others whom it misses.
     """
     service, index = _service(), distributed.global_state.process_id
-    over = threading.Event()
-    atexit.register(over.set)
     heard = {f"{ALIVE}{other}": ("", 0) for other in range(distributed.global_state.num_processes)}
     for beat in itertools.count():
+        done = over.wait(BEAT)
         try:
             with _answered():
-                service.key_value_set(f"{ALIVE}{index}", str(beat), allow_overwrite=True)
-                told = _told(service)
+                sign = OVER if done else str(beat)
+                service.key_value_set(f"{ALIVE}{index}", sign, allow_overwrite=True)
+                if done:
+                    return
+                _follow_ended()
                 silent = "" if index else _silent(service.key_value_dir_get(ALIVE), heard, beat)
         except jax.errors.JaxRuntimeError as error:
-            if over.is_set():  # JAX has closed the connection
-                return
             _lost(f"process 0: {error}")
-        if told:
-            time.sleep(BEAT)  # what ends that one may end this one, too, with a line of its own
-            _follow(told)
         if silent:
             _lost(f"process {silent} has not been heard of for {MISSED * BEAT:.0f} s")
 
@@ -162,16 +172,6 @@ def _service() -> Any:
     return distributed.global_state.client
 
 
-def _told(service: Any) -> str:
-    """What is told within a beat of a process that ends: "CODE REASON", or ""."""
-    try:
-        return str(service.blocking_key_value_get(LOST, int(1000 * BEAT)))
-    except jax.errors.JaxRuntimeError as error:
-        if "DEADLINE_EXCEEDED" not in str(error):
-            raise
-        return ""
-
-
 def _silent(signs: Iterable[tuple[str, str]], heard: dict[str, tuple[str, int]], beat: int) -> str:
     """Returns the index of a process whose sign of life has been the same for `MISSED` beats, or
     "", and keeps in `heard` what was heard of each, and at which beat.
@@ -179,18 +179,20 @@ def _silent(signs: Iterable[tuple[str, str]], heard: dict[str, tuple[str, int]],
     Beats are counted, not seconds: where all processes were halted for long, none is lost.
     """
     for name, sign in signs:
-        if sign != heard[name][0]:
+        if sign != heard[name][0] or sign == OVER:
             heard[name] = sign, beat
     lost = (name for name, (_, since) in heard.items() if beat - since >= MISSED)
     return next(lost, "").removeprefix(ALIVE)
 
 
-def _follow(told: str) -> None:
-    """Ends this process as another one has told that it ended."""
-    code, _, reason = told.partition(" ")
-    if int(code) == os.EX_TEMPFAIL:
-        _lost(reason)
-    _leave(int(code), reason, f"{reason} ended with exit code {code}; its own line says why.")
+def _follow_ended() -> None:
+    """Ends this process as another one has told that it ended, if one has."""
+    for _, told in _service().key_value_dir_get(ENDED):
+        code, _, reason = told.partition(" ")
+        time.sleep(BEAT)  # what ended that one may end this one, too, with a line of its own
+        if int(code) == os.EX_TEMPFAIL:
+            _lost(reason)
+        _leave(int(code), reason, f"{reason} ended with exit code {code}; its own line says why.")
 
 
 def _lost(reason: str) -> None:
@@ -223,7 +225,7 @@ def _tell(message: str) -> None:
 
     def tell() -> None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # told already, or nobody there
-            _service().key_value_set(LOST, message)
+            _service().key_value_set(f"{ENDED}{distributed.global_state.process_id}", message)
 
     telling = threading.Thread(target=tell, daemon=True)
     telling.start()

@@ -49,7 +49,7 @@ def test_process_alone_connects_to_nobody(counts, monkeypatch):
 def test_tasks_that_were_started_together_connect(name, monkeypatch):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **given: calls.append(given))
-    monkeypatch.setattr(hosts, "_watch", lambda: None)
+    monkeypatch.setattr(hosts, "_watch_others", lambda: None)
     monkeypatch.setenv(name, "2")
     hosts.initialize(None)
     hosts.initialize("")
