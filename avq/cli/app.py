@@ -194,6 +194,6 @@ def print_left_out(about: Mapping[str, Any]) -> None:
         print(f"not used: {in_words(unused)}", file=sys.stderr)
 
 
-def print_share(target: Path, worker: Worker) -> None:
+def print_share(target: str | Path, worker: Worker) -> None:
     """Says that a worker has done its share."""
     print(f"{target}: worker {worker} is done; after all are, run this with --finish instead")

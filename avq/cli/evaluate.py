@@ -86,9 +86,10 @@ def evaluate(
     from avq.json_files import write_json
     from avq.report.card import card
     from avq.report.report import make_report
+    from avq.shipped import located
 
     require_writable(json_file, report_file, card_file)
-    if is_prior(run):
+    if is_prior(located(run)):
         others = (split != "test", aligned, inception, lpips, card_file, compare, baselines)
         if any(others) or more_runs:
             raise InputError(

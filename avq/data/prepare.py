@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from avq.data.sources.base import name_hashes
 from avq.data.sources.prepared import DESCRIPTION, SPLITS
 from avq.data.split import other_files, split_rows
 from avq.errors import InputError
+from avq.storage.objects import AnyPath
 from avq.workers import Worker
 
 IMAGES_PER_SHARD = 1024
@@ -29,7 +29,7 @@ MAX_LISTED = 1000
 
 def prepare(
     path: str,
-    target: Path,
+    target: AnyPath,
     *,
     size: int,
     split: float = 0.8,
@@ -51,7 +51,7 @@ def prepare(
 
     Args:
         path: of the images, as `open_source` takes it.
-        target: folder to fill; created if missing.
+        target: folder to fill; created if missing; may be on object storage.
         size: side of the squares, pixels.
         split: share for training where the images have no split of their own.
         seed: of that split.

@@ -225,7 +225,7 @@ class Task(ABC):
         """The data in a few words, for the first line on the terminal."""
         return ""
 
-    def conclusion(self, run: Path) -> str:
+    def conclusion(self, run: str) -> str:
         """What to do with the finished run in a folder, for the last line on the terminal."""
         return ""
 

@@ -11,6 +11,7 @@ from avq.data import images
 from avq.data.images import UnreadableImage, decode
 from avq.data.names import hash_names
 from avq.data.settings import Data
+from avq.errors import InputError
 
 MAX_FILE_BYTES = 1 << 28
 
@@ -116,7 +117,7 @@ class EncodedImages(ABC):
         """
         try:
             return self.read(index)
-        except UnreadableImage:
+        except (UnreadableImage, InputError):  # the latter when its storage fails
             raise
         except Exception as error:  # each archive format's reader has exceptions of its own
             raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error

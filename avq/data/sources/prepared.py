@@ -13,8 +13,10 @@ from avq.data.names import from_text
 from avq.data.settings import Data
 from avq.data.sources.shards import ArrayRecords, count_records
 from avq.errors import InputError
+from avq.storage.objects import AnyPath, RemotePath, at
 
 DESCRIPTION, UNFINISHED = "dataset.json", "unfinished"
+SETTINGS = "settings.json"  # in `UNFINISHED`
 SPLITS = ("train", "test")
 LOOKED_AT = 256  # evenly spaced shards, when a folder is opened
 AGAIN = "Put back a copy, or run avq prepare again, into another folder."
@@ -26,25 +28,36 @@ def prepared(path: str) -> Mapping[str, Any] | None:
     Raises:
         InputError: for a folder that is not finished, or of shards beside a damaged description.
     """
-    if not os.path.isdir(path):
+    folder = at(path)
+    if isinstance(folder, Path) and not os.path.isdir(path):
         return None
-    folder = Path(path)
-    if (folder / UNFINISHED).exists():
+    if _is_unfinished(folder):
         raise InputError(
             f"{path!r} is not finished. Run the same command again; it resumes. After workers, run "
             "it with --finish."
         )
     if not (folder / DESCRIPTION).is_file():
-        return None
+        if isinstance(folder, Path):
+            return None
+        raise InputError(
+            f"{path!r}: there is no set that avq prepare has filled, and avq reads no others on "
+            f"object storage. Run avq prepare IMAGES {path}, or give a folder."
+        )
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
     except (OSError, ValueError):
         description = None
     if isinstance(description, dict) and "shards" in description:
         return description
-    if any(folder.glob("*.array_record")):
+    if isinstance(folder, RemotePath) or any(folder.glob("*.array_record")):
         raise InputError(f"{path!r}: {DESCRIPTION} is damaged (names no shards). {AGAIN}")
     return None
+
+
+def _is_unfinished(folder: AnyPath) -> bool:
+    notes = folder / UNFINISHED
+    # On object storage, a worker that was late may have left a note.
+    return notes.exists() if isinstance(notes, Path) else (notes / SETTINGS).is_file()
 
 
 def mode_of(description: Mapping[str, Any]) -> str:
@@ -110,8 +123,11 @@ class Prepared(ArrayRecords):
     def _look_at(self, shard: int) -> None:
         """Refuses a shard that is missing, damaged, or has not as many images as it should."""
         file = self.files[shard]
-        if not os.path.isfile(os.path.join(self.path, file)):
+        path = at(self.path) / file
+        if not path.is_file():
             raise InputError(f"{self.path!r}: {file} is missing. {AGAIN}")
+        if isinstance(path, RemotePath):  # looked at when it is fetched
+            return
         if (count := count_records(Path(self.path, file))) != self.counts[shard]:
             raise InputError(
                 f"{self.path!r}: {file} has {count} images, and {DESCRIPTION} says "
