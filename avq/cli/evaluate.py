@@ -86,23 +86,24 @@ def evaluate(
     from avq.json_files import write_json
     from avq.report.card import card
     from avq.report.report import make_report
-    from avq.shipped import located
+    from avq.storage.copies import local
+    from avq.storage.objects import at
 
     require_writable(json_file, report_file, card_file)
-    if is_prior(located(run)):
+    if is_prior(local(run)):
         others = (split != "test", aligned, inception, lpips, card_file, compare, baselines)
         if any(others) or more_runs:
             raise InputError(
                 "the run of a prior is measured on test codes. Its flags are --data, --step, "
                 "--json and --report."
             )
-        evaluate_prior(run, data, step, json_file, report_file)
+        evaluate_prior(local(run), data, step, json_file, report_file)
         return
     metrics = _aligned_metrics(aligned)
     if more_runs and not compare:
         raise InputError(f"{str(more_runs[0])!r} follows a run. Give --compare before other runs.")
     cpu.keep_memory()
-    names = [str(path) for path in (run, *(compare or ()), *(more_runs or ()))]
+    names = [str(at(path)) for path in (run, *(compare or ()), *(more_runs or ()))]
     runs = _load_runs(names, step, own=not data)
     trained, where = runs[0], data or runs[0].config["data"]["path"]
     images, summary = open_test_images(trained, data, split)

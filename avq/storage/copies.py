@@ -22,7 +22,7 @@ from avq.storage import cache
 from avq.storage.objects import Entry, RemotePath, StorageError, at
 
 CHECKPOINTS, STATE = "checkpoints", "state/"
-WHOLE, OWNER, ORIGIN = "whole.json", "owner.json", ".origin.json"
+WHOLE, OWNER, ORIGIN, FETCHING = "whole.json", "owner.json", ".origin.json", ".fetching"
 CHECKPOINT = re.compile(rf"{CHECKPOINTS}/(\d+)/(.*)")
 # Not fetched: what nothing reads, and what is not whole.
 UNREAD = re.compile(r"(samples|profile|damaged|checkpoints)/.*|events\..*|owner\.json|\..*")
@@ -43,7 +43,7 @@ def local(what: str | os.PathLike[str]) -> Path:
         _copies[place] = stack.enter_context(temporary(place))
         atexit.register(stack.close)
     pull(place, _copies[place])
-    if set(files_below(_copies[place])) == {ORIGIN}:
+    if not read_json(_copies[place] / ORIGIN)["files"]:
         raise InputError(f"{str(place)!r}: there is no run. Give the --workdir of a training run.")
     return _copies[place]
 
@@ -88,7 +88,22 @@ def complete(run: Path, step: int) -> None:
     if origin is not None:
         remote, below = at(origin["url"]), f"{CHECKPOINTS}/{step}/"
         assert isinstance(remote, RemotePath)
-        _fetch(remote, run, [name for name in origin["files"] if name.startswith(below)])
+        with locked(run / FETCHING, wait=True):  # of the processes of a run, one fetches
+            _fetch(remote, run, [name for name in origin["files"] if name.startswith(below)])
+
+
+def put_back(copy: Path, name: str) -> None:
+    """Puts a file that was written into the local copy of a run where the run is; does nothing for
+    a run in a folder.
+
+    Raises:
+        StorageError: when it cannot be put.
+    """
+    origin = read_json(copy / ORIGIN)
+    if origin is not None:
+        remote = at(origin["url"])
+        assert isinstance(remote, RemotePath)
+        remote.put({name: copy / name})
 
 
 def _fetch(remote: RemotePath, folder: Path, names: Sequence[str]) -> None:

@@ -11,18 +11,23 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from avq.errors import InputError
+from avq.hosts import is_main_process
 from avq.lock import locked
+from avq.storage import cache
 from avq.storage.copies import CHECKPOINTS, OWNER, WHOLE, files_below, pull, steps, temporary
 from avq.storage.objects import RemotePath, StorageError, at
 
 PUT_EVERY = 2.0  # seconds
+MAX_PATH = 4096  # bytes
 # Not put as it is: checkpoints, and what is of this process alone.
 OWN = re.compile(r"checkpoints/.*|.*\.new|lock|(.*/)?\..*")
 
@@ -69,8 +74,8 @@ class RemoteRun(RunFolder):
         self._remote, self._id = remote, uuid.uuid4().hex
         self._stop = threading.Event()
         self._failure: Exception | None = None
-        self._put: dict[str, tuple[int, int]] = {}
         self._checkpoints = pull(remote, folder)
+        self._put = self._states()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -140,14 +145,20 @@ class RemoteRun(RunFolder):
             )
 
     def _put_files(self) -> None:
-        changed = {}
+        states = self._states()
+        changed = [name for name, state in states.items() if self._put.get(name) != state]
+        self._remote.put({name: self.folder / name for name in changed})
+        self._remote.remove(list(self._put.keys() - states.keys()))
+        self._put = states
+
+    def _states(self) -> dict[str, tuple[int, int]]:
+        """Size and time of every file that is put as it is, by name."""
+        states = {}
         for name, file in files_below(self.folder).items():
             with suppress(FileNotFoundError):
-                state = file.stat().st_size, file.stat().st_mtime_ns
-                if not OWN.fullmatch(name) and self._put.get(name) != state:
-                    changed[name] = state
-        self._remote.put({name: self.folder / name for name in changed})
-        self._put |= changed
+                if not OWN.fullmatch(name):
+                    states[name] = file.stat().st_size, file.stat().st_mtime_ns
+        return states
 
     def _put_checkpoint(self, step: int) -> None:
         local, remote = self.folder / CHECKPOINTS / str(step), self._checkpoint(step)
@@ -173,22 +184,38 @@ class RemoteRun(RunFolder):
 
 @contextmanager
 def run_folder(workdir: str) -> Iterator[RunFolder]:
-    """The folder in which a run is trained.
+    """The folder in which a run is trained; all its processes call this.
 
     Args:
         workdir: of the run, a local path or a URL.
 
     Raises:
-        InputError: for a URL that cannot be read, and for one where several processes train.
+        InputError: for a URL that cannot be read, or when a process does not see the folder.
     """
     place = at(workdir)
     if isinstance(place, Path):
         yield RunFolder(place, str(place))
         return
-    if jax.process_count() > 1:
-        raise InputError(
-            f"{workdir!r}: several processes need a folder that all of them see. Give one, such as "
-            "the bucket as it is mounted."
-        )
-    with temporary(place) as folder:
-        yield RemoteRun(place, folder)
+    if jax.process_count() == 1:
+        with temporary(place) as folder:
+            yield RemoteRun(place, folder)
+        return
+    with temporary(place) if is_main_process() else nullcontext() as own:
+        main = None if own is None else RemoteRun(place, own)
+        folder = Path(_told(str(own or "")))
+        if not folder.is_dir():
+            raise InputError(
+                f"{workdir!r}: this process does not see {str(folder)!r}, where process 0 keeps "
+                f"the run while it is trained. Set {cache.FOLDER} to a folder that all of them see."
+            )
+        yield main or RunFolder(folder, str(place))
+        multihost_utils.sync_global_devices("end")  # process 0 removes the folder
+
+
+def _told(text: str) -> str:
+    """What process 0 says to all."""
+    letters = np.zeros(MAX_PATH, np.uint8)
+    own = np.frombuffer(text.encode(), np.uint8)
+    letters[: len(own)] = own
+    told = np.asarray(multihost_utils.broadcast_one_to_all(letters))
+    return told.tobytes().rstrip(b"\0").decode()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from avq.errors import InputError
-from avq.storage.copies import complete, local, pull, steps
+from avq.storage.copies import complete, local, pull, put_back, steps
 from avq.storage.objects import RemotePath, StorageError
 from avq.storage.runs import NotPut, run_folder
 
@@ -65,17 +65,19 @@ def test_a_local_run_is_used_where_it_is(tmp_path):
 
 def test_a_copy_follows_the_run(run):
     place, _ = run
-    write(place.folder, metrics="one\n")
+    write(place.folder, metrics="one\n", removed="")
     checkpoint(place.folder, 10)
     place.put()
     copy = local("memory://bucket/run")
     write(place.folder, metrics="one\ntwo\n")
+    (place.folder / "removed").unlink()
     checkpoint(place.folder, 20)
     (place.folder / "checkpoints/10").rename(place.folder / "gone")
     place.put()
     assert local("memory://bucket/run") == copy
     assert steps(copy) == {20}
     assert (copy / "metrics").read_text() == "one\ntwo\n"
+    assert not (copy / "removed").exists()
 
 
 def test_a_checkpoint_counts_once_all_of_it_is_there(run, tmp_path, monkeypatch):
@@ -189,7 +191,7 @@ def test_a_mark_that_names_files_elsewhere_reaches_none(run, tmp_path):
     pull(remote, copy)
     complete(copy, 10)
     names = {path.name for path in copy.parent.rglob("*") if path.is_file()}
-    assert names == {".origin.json", "outside", "x"}
+    assert names == {".origin.json", "lock", "outside", "x"}
 
 
 def test_a_place_without_a_run_is_refused(bucket):
@@ -204,3 +206,14 @@ def test_folders_of_processes_that_were_killed_are_removed(bucket, tmp_path):
         assert not left.exists()
         with run_folder("memory://bucket/run"):
             assert place.folder.exists()
+
+
+def test_what_is_written_into_a_copy_can_be_put_back(run, tmp_path):
+    place, remote = run
+    write(place.folder, metrics="one\n")
+    place.put()
+    copy = local(str(remote))
+    write(copy, codec="networks")
+    put_back(copy, "codec")
+    assert (remote / "codec").read_text() == "networks"
+    put_back(tmp_path, "nothing")
