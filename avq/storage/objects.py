@@ -219,6 +219,19 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return URL.fullmatch(os.fspath(path)) is not None
 
 
+def require_local(path: Path) -> None:
+    """Refuses a URL where a file or folder is to be written.
+
+    Raises:
+        InputError: naming it.
+    """
+    if match := URL.fullmatch(os.fspath(path)):
+        raise InputError(
+            f"'{match[1]}://{match[2]}' is a URL, and avq writes nothing but prepared sets, codes "
+            "and runs to object storage. Give a local path."
+        )
+
+
 def is_inside(name: str) -> bool:
     """Whether a relative name stays below the folder that it is joined to."""
     parts = name.split("/")

@@ -3,8 +3,8 @@
     python -m benchmarks.storage [--study set run use errors] [--json FILE] [--images 3000]
         [--kills 5] [--steps 20] [--seed 0] [--server PROGRAM]
 
-Starts moto's S3 server (`pip install moto[s3] flask flask-cors`, here or elsewhere: `--server` is
-its program `moto_server`) on a loopback port.
+Starts moto's S3 server on a loopback port: `pip install moto[s3] flask flask-cors` beside avq, or
+in an environment of its own, whose `moto_server` is then `--server`.
 
 set: `avq prepare` of generated JPEGs into a folder and into a bucket, ended once by SIGKILL there;
 the files are compared, byte by byte.
@@ -24,7 +24,6 @@ import logging
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +49,18 @@ BUCKET = "s3://bucket"
 STUDIES = ("set", "run", "use", "errors")
 SIZE, SAVE_EVERY = 64, 4
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+ENVIRONMENT = {
+    "AWS_ENDPOINT_URL": "",  # of the server
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    **dict.fromkeys(CREDENTIALS, "none"),
+}
+
+
+def moto() -> str | None:
+    """Moto's program, where this environment has it."""
+    beside = Path(sys.executable).with_name("moto_server")
+    return str(beside) if beside.exists() else None
 
 
 @contextmanager
@@ -60,12 +71,7 @@ def server(program: str) -> Iterator[None]:
         port = free.getsockname()[1]
     command = [program, "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        **dict.fromkeys(CREDENTIALS, "none"),
-    }
+    os.environ |= ENVIRONMENT | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     try:
         while not listens(port):
             if process.poll() is not None:
@@ -133,6 +139,7 @@ class Study:
         """Prepares images into a folder and into the bucket."""
         source, target = self.folder / "images", at(f"{BUCKET}/set")
         assert isinstance(target, RemotePath)
+        source.mkdir()
         generate(source, self.images)
         words = "avq.cli", "prepare", str(source)
         flags = "--size", str(SIZE), "--workers", "1"
@@ -194,17 +201,17 @@ class Study:
         }
 
     def _moment(self, run: str, putting: bool) -> Callable[[], bool]:
-        """Moment of a kill: a step drawn by the seed, and half of a checkpoint in the bucket."""
+        """Moment of a kill: while the second new checkpoint is being put, or after a step drawn by
+        the seed.
+        """
         newest = max(_whole(run), default=0)
-        steps = self.rng.randint(min(newest + 1, self.steps), min(newest + 9, self.steps))
-        due = []
+        step = min(newest + self.rng.randint(1, 2 * SAVE_EVERY + 1), self.steps)
 
         def reached() -> bool:
+            if putting:
+                return max(_whole(run), default=0) > newest and _half_put(run)
             done = re.findall(r"^step (\d+)/", self.out.read_text(), re.MULTILINE)
-            if not done or int(done[-1]) < steps:
-                return False
-            due.append(time.monotonic())
-            return not putting or _half_put(run) or time.monotonic() - due[0] > 20
+            return bool(done) and int(done[-1]) >= step
 
         return reached
 
@@ -289,9 +296,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="of each run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    beside = Path(sys.executable).with_name("moto_server")
-    program = str(beside) if beside.exists() else shutil.which("moto_server")
-    parser.add_argument("--server", default=program, help="moto's program, default: as found")
+    parser.add_argument("--server", default=moto(), help="moto's program, default: as found")
     arguments = parser.parse_args()
     if not arguments.server:
         raise SystemExit("moto_server is missing. Run: pip install 'moto[s3]' flask flask-cors")

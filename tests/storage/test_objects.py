@@ -111,5 +111,8 @@ def test_what_a_store_raises_becomes_one_line(bucket, monkeypatch, error, words)
 
 
 def test_a_folder_that_needs_a_lock_is_refused_there():
-    with pytest.raises(InputError, match="on object storage"), locked(Path("s3://bucket/study")):
+    with (
+        pytest.raises(InputError, match="'s3://bucket/study' is a URL"),
+        locked(Path("s3://bucket/study")),
+    ):
         pass

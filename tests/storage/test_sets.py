@@ -1,11 +1,15 @@
 """Prepared sets on object storage."""
 
 import pickle
+from pathlib import Path
 
+import chex
 import numpy as np
 import pytest
 from PIL import Image
 
+from avq.apply.code_shards import read
+from avq.apply.tokenize import tokenize
 from avq.data import prepare as module
 from avq.data.dataset import ImageSet, open_dataset
 from avq.data.prepare import prepare
@@ -16,6 +20,7 @@ from avq.data.sources.prepared import prepared
 from avq.errors import InputError
 from avq.storage import cache
 from avq.storage.objects import RemotePath, StorageError
+from avq.tasks.prior_data import open_codes
 from avq.workers import Worker
 
 URL = "memory://bucket/set"
@@ -157,6 +162,15 @@ def test_storage_that_fails_is_no_unreadable_image(bucket, folder):
     assert not images.rejected
 
 
+def test_a_cache_that_is_smaller_than_the_set_is_told(bucket, folder, monkeypatch, caplog):
+    prepare(str(folder), bucket / "set", size=SIZE)
+    pixels = 22 * SIZE * SIZE * 3
+    for limit, told in ((pixels, False), (pixels - 1, True)):
+        monkeypatch.setenv(cache.LIMIT, str(limit / 2**30))
+        open_source(URL)
+        assert ("more than" in caplog.text) == told
+
+
 @pytest.mark.parametrize("name", ["set", "set/images.zip"])
 def test_what_is_no_prepared_set_is_refused(bucket, name):
     (bucket / "set/images.zip").write_text("")
@@ -169,3 +183,13 @@ def test_the_command_takes_a_url(bucket, folder, invoke):
     assert result.exit_code == 0
     assert f"{URL}: 16 training and 6 test images" in result.output
     assert f"--config.data.path={URL}" in result.output
+
+
+def test_codes_of_a_set_are_written_and_read(bucket, image_folder, tokenizer, tmp_path):
+    tokenize(tokenizer, str(image_folder), tmp_path / "codes")
+    tokenize(tokenizer, str(image_folder), Path("memory:/bucket/codes"))
+    here, there = (read(f, "train") for f in (tmp_path / "codes", "memory://bucket/codes"))
+    assert not list(cache.folder().glob("objects/*/*"))
+    chex.assert_trees_all_equal(here.arrays(), there.arrays())
+    codes = open_codes("memory://bucket/codes", tokenizer, tmp_path)
+    assert str(codes) == "memory://bucket/codes"

@@ -57,6 +57,11 @@ def test_a_killed_run_resumes_to_the_same_bits(bucket, train, tmp_path, capsys):
     assert losses(local(URL)) == losses(whole)
 
 
+def test_a_released_model_is_read(bucket, released, tokenizer):
+    (bucket / "model").put({path.name: path for path in released.iterdir() if path.is_file()})
+    assert avq.load("memory://bucket/model").digest == tokenizer.digest
+
+
 def test_a_model_is_read_and_a_changed_checkpoint_passed_over(bucket, run):
     with run_folder(URL) as place, place.held():
         shutil.copytree(run, place.folder, dirs_exist_ok=True)
