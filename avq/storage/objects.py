@@ -4,6 +4,7 @@ An object is put in one step and never seen half-written. There are no folders a
 nothing can be appended to or renamed.
 """
 
+import errno
 import importlib
 import os
 import re
@@ -267,6 +268,8 @@ def _names_bucket(error: Exception) -> bool:
 
 
 def _reason(error: Exception, path: RemotePath) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk here is full. Free some space, or set AVQ_CACHE to a folder on another."
     kinds = {kind.__name__ for kind in type(error).__mro__}
     bucket = path.key.partition("/")[0]
     if isinstance(error, FileNotFoundError):

@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from avq.errors import InputError
-from avq.hosts import is_main_process
+from avq.hosts import exit_if_gone, is_main_process
 from avq.lock import locked
 from avq.storage import cache
 from avq.storage.copies import CHECKPOINTS, OWNER, WHOLE, files_below, pull, steps, temporary
@@ -124,8 +124,8 @@ class RemoteRun(RunFolder):
         """
         try:
             self._require_owner()
-            self._put_files()  # first, so that a resumed run has the lines before its checkpoint
             kept = steps(self.folder)
+            self._put_files()  # with the records of these steps, which a resumed run needs
             for step in sorted(kept - self._checkpoints):
                 self._put_checkpoint(step)
             for step in sorted(self._checkpoints - kept):
@@ -147,9 +147,15 @@ class RemoteRun(RunFolder):
     def _put_files(self) -> None:
         states = self._states()
         changed = [name for name, state in states.items() if self._put.get(name) != state]
-        self._remote.put({name: self.folder / name for name in changed})
+        try:
+            self._remote.put({name: self.folder / name for name in changed})
+        except StorageError:
+            if all((self.folder / name).exists() for name in changed):
+                raise
+            return self._put_files()  # one was removed meanwhile
         self._remote.remove(list(self._put.keys() - states.keys()))
         self._put = states
+        return None
 
     def _states(self) -> dict[str, tuple[int, int]]:
         """Size and time of every file that is put as it is, by name."""
@@ -209,7 +215,11 @@ def run_folder(workdir: str) -> Iterator[RunFolder]:
                 f"the run while it is trained. Set {cache.FOLDER} to a folder that all of them see."
             )
         yield main or RunFolder(folder, str(place))
-        multihost_utils.sync_global_devices("end")  # process 0 removes the folder
+        try:
+            multihost_utils.sync_global_devices("end")  # process 0 removes the folder
+        except Exception as error:
+            exit_if_gone(error)
+            raise
 
 
 def _told(text: str) -> str:

@@ -1,5 +1,6 @@
 """URLs, and objects behind them."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,7 @@ def raised(name, base, text):
     [
         (FileNotFoundError("The specified bucket does not exist"), "there is no bucket 'bucket'"),
         (FileNotFoundError("bucket/a"), "there is no such object"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk here is full"),
         (PermissionError("Forbidden"), r"access is refused \(Forbidden\)"),
         (raised("NoCredentialsError", Exception, "Unable"), "no credentials"),
         (raised("DefaultCredentialsError", Exception, "Unable"), "no credentials"),

@@ -126,6 +126,39 @@ def test_the_mark_comes_after_and_goes_before_the_rest(run, monkeypatch):
     assert kinds[-2:] == [("unlink", "/checkpoints/10/whole.json"), ("remove", "/checkpoints/10")]
 
 
+def test_a_checkpoint_is_not_put_before_the_records_of_its_step(run, monkeypatch):
+    place, remote = run
+    put = RemotePath.put
+
+    def put_while_training_goes_on(self, files):
+        put(self, files)
+        if "metrics" in files and not (place.folder / "checkpoints").exists():
+            write(place.folder, metrics="one\ntwo\n")
+            checkpoint(place.folder, 10)
+
+    write(place.folder, metrics="one\n")
+    monkeypatch.setattr(RemotePath, "put", put_while_training_goes_on)
+    place.put()
+    assert not (remote / "checkpoints/10/whole.json").is_file()
+    place.put()
+    assert (remote / "checkpoints/10/whole.json").is_file()
+    assert (remote / "metrics").read_text() == "one\ntwo\n"
+
+
+def test_a_file_that_is_removed_while_it_is_put_stops_nothing(run, monkeypatch):
+    place, remote = run
+    put = RemotePath.put
+
+    def put_late(self, files):
+        (place.folder / "note").unlink(missing_ok=True)
+        put(self, files)
+
+    write(place.folder, note="", metrics="one\n")
+    monkeypatch.setattr(RemotePath, "put", put_late)
+    place.put()
+    assert set(remote.files()) == {"metrics", "owner.json"}
+
+
 def test_one_that_is_started_later_takes_over(run):
     first, remote = run
     with run_folder(str(remote)) as second, second.held():
