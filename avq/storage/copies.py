@@ -72,6 +72,8 @@ def pull(remote: RemotePath, folder: Path) -> set[int]:
             (folder / name).unlink(missing_ok=True)
     for step in steps(folder) - checkpoints.keys():
         shutil.rmtree(folder / CHECKPOINTS / str(step))
+    for step in checkpoints:
+        (folder / CHECKPOINTS / str(step)).mkdir(parents=True, exist_ok=True)
     write_json(folder / ORIGIN, {"url": str(remote), "files": wanted})
     _fetch(remote, folder, [name for name in wanted if not _is_array(name)])
     return set(checkpoints)

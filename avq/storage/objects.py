@@ -31,6 +31,9 @@ NO_CREDENTIALS = {
 NO_SERVER = {"EndpointConnectionError", "ConnectionError", "ClientConnectionError", "TimeoutError"}
 
 
+BUCKET = "bucket"
+
+
 class StorageError(InputError):
     """Object storage does not do what is asked; the message is one line."""
 
@@ -98,7 +101,7 @@ class RemotePath:
         """Objects below this name, by the rest of their names, without names that would leave a
         folder, such as '../x'.
         """
-        with self._reported():
+        with self._reported(BUCKET):
             found = self._store.find(self.key, detail=True)
         below = f"{self.key}/"
         names = {name.lstrip("/"): about for name, about in found.items()}
@@ -115,7 +118,7 @@ class RemotePath:
 
     def write_text(self, text: str) -> None:
         """Puts an object."""
-        with self._reported():
+        with self._reported(BUCKET):
             self._store.pipe_file(self.key, text.encode())
 
     def create(self, text: str) -> bool:
@@ -125,7 +128,7 @@ class RemotePath:
             Whether this one has.
         """
         try:
-            with self._reported():
+            with self._reported(BUCKET):
                 self._store.pipe_file(self.key, text.encode(), mode="create")
         except FileExistsError:
             return False
@@ -172,14 +175,24 @@ class RemotePath:
         return fsspec.filesystem(self.scheme, use_listings_cache=False)
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Turns errors of a store into one line."""
+    def _reported(self, missing: str = "object") -> Iterator[None]:
+        """Turns errors of a store into one line.
+
+        Args:
+            missing: what is not there when the store says that something is not; S3 says it of a
+                bucket by itself.
+        """
         try:
             yield
         except (FileExistsError, InputError):
             raise
         except Exception as error:  # every store has exceptions of its own
-            raise StorageError(f"{str(self)!r}: {_reason(error, self)}") from error
+            if isinstance(error, FileNotFoundError) and (missing == BUCKET or _names_bucket(error)):
+                bucket = self.key.partition("/")[0]
+                reason = f"there is no bucket {bucket!r}. Make it first, or give another."
+            else:
+                reason = _reason(error)
+            raise StorageError(f"{str(self)!r}: {reason}") from error
 
 
 AnyPath: TypeAlias = Path | RemotePath
@@ -267,14 +280,11 @@ def _names_bucket(error: Exception) -> bool:
     return "bucket does not exist" in str(error)
 
 
-def _reason(error: Exception, path: RemotePath) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk here is full. Free some space, or set AVQ_CACHE to a folder on another."
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    bucket = path.key.partition("/")[0]
     if isinstance(error, FileNotFoundError):
-        if _names_bucket(error) or path.key == bucket:
-            return f"there is no bucket {bucket!r}. Make it first, or give another."
         return "there is no such object. Give another, or put it back."
     if kinds & NO_CREDENTIALS:
         return "no credentials were found. Set those of the store, such as AWS_ACCESS_KEY_ID."

@@ -79,7 +79,8 @@ class RemoteRun(RunFolder):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Takes the run over, and puts what changes in the folder while this lasts.
+        """Takes the run over from a process that was started before, and puts what changes in the
+        folder while this lasts.
 
         Raises:
             StorageError: when the run cannot be written to.
@@ -87,6 +88,7 @@ class RemoteRun(RunFolder):
         """
         about = {"id": self._id, "process": os.getpid(), "host": socket.gethostname()}
         (self._remote / OWNER).write_text(json.dumps(about))
+        self._remove_unfinished()
         thread = threading.Thread(target=self._put_regularly, daemon=True)
         thread.start()
         try:
@@ -183,6 +185,12 @@ class RemoteRun(RunFolder):
         (remote / WHOLE).unlink()
         remote.remove(list(remote.files()))
         self._checkpoints.discard(step)
+
+    def _remove_unfinished(self) -> None:
+        """Removes what a process that was killed has put of a checkpoint."""
+        checkpoints, whole = self._remote / CHECKPOINTS, set(map(str, self._checkpoints))
+        names = checkpoints.files()
+        checkpoints.remove([name for name in names if name.partition("/")[0] not in whole])
 
     def _checkpoint(self, step: int) -> RemotePath:
         return self._remote / CHECKPOINTS / str(step)

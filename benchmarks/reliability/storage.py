@@ -48,6 +48,9 @@ from benchmarks.many_images import generate
 BUCKET = "s3://bucket"
 STUDIES = ("set", "run", "use", "errors")
 SIZE, SAVE_EVERY = 64, 4
+STUDY = """from avq.study import Study
+STUDY = Study(systems={"a": ["vqvae:tiny"]}, baseline="a", data={"b": "photographs"}, steps=1)
+"""
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 ENVIRONMENT = {
     "AWS_ENDPOINT_URL": "",  # of the server
@@ -180,9 +183,10 @@ class Study:
         for number in range(self.kills):
             self._empty_cache()
             process = start(self.out, *self._train(run))
-            if not killed_when(process, self._moment(run, putting=bool(number % 2))):
+            putting = bool(number % 2)
+            if not killed_when(process, self._moment(run, putting)):
                 break
-            phases.append("put" if _half_put(run) else "elsewhere")
+            phases.append("put" if putting else "step")
             resumed += re.findall(r"resuming from step (\d+)", self.out.read_text())
             print(f"killed  phase {phases[-1]}  checkpoints {sorted(_whole(run))}", flush=True)
         self._empty_cache()
@@ -225,9 +229,11 @@ class Study:
         return {"psnr": psnr, "eval_s": seconds, "models": len(digests)}
 
     def errors(self) -> Row:
-        """Commands that have to be refused in one line."""
+        """Commands that have to be refused in one line, which are printed."""
         prepare = ["avq.cli", "prepare", str(self.folder / "images")]
-        train = ["avq.main", "--config=ah_vqvae:tiny", "--workdir=" + str(self.folder / "no")]
+        train = ["avq.main", "--config=ah_vqvae:tiny", f"--workdir={self.folder / 'no'}"]
+        study = self.folder / "study.py"
+        study.write_text(STUDY)
         cases: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
             "no bucket": ([*prepare, "s3://other/set"], {}),
             "no bucket, run": (["avq.cli", "eval", "s3://other/run"], {}),
@@ -237,7 +243,7 @@ class Study:
             "no server": ([*prepare, f"{BUCKET}/a"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
             "unknown scheme": ([*prepare, "azure://bucket/set"], {}),
             "no bucket named": ([*prepare, "s3://"], {}),
-            "a study": (["avq.cli", "study", "studies/celeba64/study.py", "--out", BUCKET], {}),
+            "a study": (["avq.cli", "study", str(study), "--out", BUCKET], {}),
         }
         refused = 0
         for name, (words, environment) in cases.items():

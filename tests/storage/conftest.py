@@ -14,4 +14,5 @@ def bucket(tmp_path, monkeypatch):
     monkeypatch.setitem(objects.SCHEMES, "memory", "fsspec")
     monkeypatch.setenv("AVQ_CACHE", str(tmp_path / "cache"))
     MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
     return at("memory://bucket")

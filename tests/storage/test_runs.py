@@ -2,9 +2,12 @@
 
 import json
 
+import jax
 import pytest
+from jax.experimental import multihost_utils
 
 from avq.errors import InputError
+from avq.storage import runs
 from avq.storage.copies import complete, local, pull, put_back, steps
 from avq.storage.objects import RemotePath, StorageError
 from avq.storage.runs import NotPut, run_folder
@@ -101,6 +104,17 @@ def test_a_checkpoint_counts_once_all_of_it_is_there(run, tmp_path, monkeypatch)
     assert pull(remote, tmp_path) == {10}
 
 
+def test_what_was_put_of_a_checkpoint_when_killed_is_removed(bucket):
+    (bucket / "run/checkpoints/10/state/d/x").write_text("part")
+    (bucket / "run/checkpoints/20/whole.json").write_text('["state"]')
+    (bucket / "run/checkpoints/20/state").write_text("all")
+    with run_folder("memory://bucket/run") as place, place.held():
+        assert steps(place.folder) == {20}
+        assert "checkpoints/10/state/d/x" not in (bucket / "run").files()
+        place.put()
+    assert {"checkpoints/20/state", "checkpoints/20/whole.json"} <= set((bucket / "run").files())
+
+
 def test_the_mark_comes_after_and_goes_before_the_rest(run, monkeypatch):
     place, remote = run
     events = []
@@ -173,8 +187,6 @@ def test_one_that_is_started_later_takes_over(run):
 
 
 def test_what_fails_in_the_background_is_raised_at_the_next_look(bucket, monkeypatch):
-    from avq.storage import runs
-
     monkeypatch.setattr(runs, "PUT_EVERY", 0.0)
 
     def train():
@@ -250,3 +262,22 @@ def test_what_is_written_into_a_copy_can_be_put_back(run, tmp_path):
     put_back(copy, "codec")
     assert (remote / "codec").read_text() == "networks"
     put_back(tmp_path, "nothing")
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_other_processes_train_in_the_folder_of_process_0(bucket, tmp_path, monkeypatch, sees):
+    told = tmp_path if sees else tmp_path / "of another machine"
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(runs, "is_main_process", lambda: False)
+    monkeypatch.setattr(runs, "_told", lambda text: str(told))
+    monkeypatch.setattr(multihost_utils, "sync_global_devices", lambda name: None)
+    if sees:
+        with run_folder("memory://bucket/run") as place:
+            assert (place.folder, place.name) == (tmp_path, "memory://bucket/run")
+        return
+    with pytest.raises(InputError, match="Set AVQ_CACHE"), run_folder("memory://bucket/run"):
+        pass
+
+
+def test_what_process_0_says_arrives():
+    assert runs._told("/a folder/ä") == "/a folder/ä"
