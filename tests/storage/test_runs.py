@@ -111,7 +111,6 @@ def test_what_was_put_of_a_checkpoint_when_killed_is_removed(bucket):
     with run_folder("memory://bucket/run") as place, place.held():
         assert steps(place.folder) == {20}
         assert "checkpoints/10/state/d/x" not in (bucket / "run").files()
-        place.put()
     assert {"checkpoints/20/state", "checkpoints/20/whole.json"} <= set((bucket / "run").files())
 
 
