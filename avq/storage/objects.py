@@ -29,9 +29,7 @@ NO_CREDENTIALS = {
     "RefreshError",
 }
 NO_SERVER = {"EndpointConnectionError", "ConnectionError", "ClientConnectionError", "TimeoutError"}
-
-
-BUCKET = "bucket"
+OBJECT, BUCKET = "object", "bucket"  # what may be missing
 
 
 class StorageError(InputError):
@@ -175,7 +173,7 @@ class RemotePath:
         return fsspec.filesystem(self.scheme, use_listings_cache=False)
 
     @contextmanager
-    def _reported(self, missing: str = "object") -> Iterator[None]:
+    def _reported(self, missing: str = OBJECT) -> Iterator[None]:
         """Turns errors of a store into one line.
 
         Args:

@@ -67,13 +67,11 @@ def train(
         OSError: when another file cannot be written.
     """
     with run_folder(workdir) as place:
-        return _train(task, workdir, place, profile, init_from, stop or Stop())
+        return _train(task, place, profile, init_from, stop or Stop())
 
 
-def _train(
-    task: Task, workdir: str, place: RunFolder, profile: int, init_from: str, stop: Stop
-) -> int:
-    run, checkpoint = place.folder, task.checkpoint
+def _train(task: Task, place: RunFolder, profile: int, init_from: str, stop: Stop) -> int:
+    run, name, checkpoint = place.folder, place.name, task.checkpoint
     _require_same_config(task, run)
     optimizers = optimizers_of(task)
     mesh = require_runnable(task, optimizers)
@@ -82,7 +80,7 @@ def _train(
         shapes = jax.eval_shape(partial(init_state, task, optimizers))
         weights = read_weights(init_from, task, shapes)
         _say(f"starting from the weights of {init_from} at step {weights.step}")
-    _say(f"{workdir}: opening the data")
+    _say(f"{name}: opening the data")
     task.folder = run
     data = task.open_data(read_json(run / DATASET))
     kept = checkpoint.keep, checkpoint.keep_best, task.best
@@ -93,9 +91,9 @@ def _train(
             write_json(run / DATASET, dict(data.summary))
             write_config(run, task.config)
         if start >= task.train.steps:
-            _say(f"{workdir}: all {start} steps are done. Raise --config.train.steps to train on.")
+            _say(f"{name}: all {start} steps are done. Raise --config.train.steps to train on.")
             return 0
-        _say(f"{workdir}: {_description(task, data, mesh, state)}")
+        _say(f"{name}: {_description(task, data, mesh, state)}")
         loop = _Loop(task, place, optimizers, mesh, data, checkpoints)
         return loop.run(state, start, profile, stop)
 
