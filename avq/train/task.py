@@ -226,7 +226,7 @@ class Task(ABC):
         return ""
 
     def conclusion(self, run: str) -> str:
-        """What to do with the finished run in a folder, for the last line on the terminal."""
+        """What to do with the finished run at a path or URL, for the last line on the terminal."""
         return ""
 
     def headline(self, values: Mapping[str, Any]) -> str:
