@@ -23,6 +23,7 @@ from avq.abandoned_work import drop_reports_of_abandoned_work
 from avq.errors import InputError
 from avq.hosts import is_main_process
 from avq.settings import MAX_INT32, setting
+from avq.storage.copies import complete
 
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 Best = tuple[str, Literal["max", "min"]]
@@ -223,6 +224,7 @@ class Checkpoints:
         drop_reports_of_abandoned_work()
         damage = {}
         for step in reversed(self.steps() if steps is None else steps):
+            complete(self._run, step)  # what fails here is no damage
             try:
                 restored = restore(step)
             except Exception as error:  # whatever Orbax, or the storage below it, raises

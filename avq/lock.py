@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from avq.errors import InputError
+from avq.storage.objects import require_local
 
 NAME = "lock"
 
@@ -34,6 +35,7 @@ def locked(folder: Path, *, wait: bool = False, shared: bool = False) -> Iterato
         InUse: when another process holds it.
         InputError: when it cannot be written to, or is on a disk without locks.
     """
+    require_local(folder)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Integer
 
 from avq.data.images import UnreadableImage
-from avq.data.sources.prepared import SPLITS, UNFINISHED
+from avq.data.sources.prepared import SPLITS, is_unfinished
 from avq.data.sources.shards import ArrayRecords
 from avq.errors import InputError
 from avq.json_files import read_json
+from avq.storage.objects import AnyPath, at
 
 CODES = "codes.json"
 FORMAT = 1  # of codes.json and of the records
@@ -116,7 +117,7 @@ class CodeSet:
         return names, whole
 
 
-def read(folder: str | Path, split: str) -> CodeSet:
+def read(folder: str | AnyPath, split: str) -> CodeSet:
     """Opens the codes of a split that `avq tokenize` has written.
 
     Args:
@@ -133,8 +134,8 @@ def read(folder: str | Path, split: str) -> CodeSet:
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}.")
-    folder = Path(folder)
-    if (folder / UNFINISHED).exists():
+    folder = at(folder)
+    if is_unfinished(folder):
         raise InputError(
             f"{str(folder)!r} is not finished. Run the same avq tokenize again; it resumes. After "
             "workers, run it with --finish."
@@ -148,7 +149,8 @@ def read(folder: str | Path, split: str) -> CodeSet:
         raise InputError(f"{str(folder)!r}: {CODES} is damaged ({error!r}). {AGAIN}") from error
     if missing := [file for file in counts if not (folder / file).is_file()]:
         raise InputError(f"{str(folder)!r}: {missing[0]} is missing. {AGAIN}")
-    records = ArrayRecords(str(folder), list(counts))
+    listed = None if isinstance(folder, Path) else list(counts.values())  # not fetched for it
+    records = ArrayRecords(str(folder), list(counts), listed)
     for file, count in zip(records.files, records.counts.tolist(), strict=True):
         if count != counts[file]:
             raise InputError(

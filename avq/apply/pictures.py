@@ -16,6 +16,7 @@ from avq.data.sources import Source, open_source
 from avq.data.sources.files import Folder
 from avq.errors import InputError
 from avq.json_files import replaced
+from avq.storage.objects import require_local
 
 
 class Pictures:
@@ -104,6 +105,7 @@ def require_folder(folder: Path) -> None:
     Raises:
         InputError: where it cannot be made.
     """
+    require_local(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

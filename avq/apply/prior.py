@@ -19,6 +19,7 @@ from avq.errors import InputError
 from avq.json_files import read_json
 from avq.models.build import make_prior, prior_kinds
 from avq.models.prior import PriorModule
+from avq.storage.copies import local
 from avq.trained import digest
 
 PLAYER = "prior"  # name of the prior in a checkpoint
@@ -115,7 +116,7 @@ def load_prior(
         prior = load_prior("runs/prior")
         bits = prior.bits(prior.tokenizer.encode(images))
     """
-    run = Path(run)
+    run = local(run)
     config, dataset = read_config(run), read_json(run / DATASET)
     if config is None or dataset is None or config.get("task") != PLAYER:
         raise InputError(

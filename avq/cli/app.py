@@ -14,6 +14,7 @@ import typer
 from avq import __version__
 from avq.errors import InputError
 from avq.json_files import probe
+from avq.storage.objects import AnyPath, require_local
 from avq.workers import Worker, worker_of
 
 app = typer.Typer(
@@ -111,6 +112,7 @@ def verb(
 def require_writable(*files: Path | None) -> None:
     """Refuses files that cannot be written, before the work that would fill them."""
     for file in filter(None, files):
+        require_local(file)
         if not file.parent.is_dir():
             raise InputError(f"{file}: there is no folder {str(file.parent)!r}. Make it first.")
         if file.is_dir():
@@ -194,6 +196,6 @@ def print_left_out(about: Mapping[str, Any]) -> None:
         print(f"not used: {in_words(unused)}", file=sys.stderr)
 
 
-def print_share(target: Path, worker: Worker) -> None:
+def print_share(target: str | AnyPath, worker: Worker) -> None:
     """Says that a worker has done its share."""
     print(f"{target}: worker {worker} is done; after all are, run this with --finish instead")

@@ -118,17 +118,19 @@ def evaluate(
     from avq.evaluate.measuring import Measuring
     from avq.evaluate.network_metrics import network_metrics
     from avq.json_files import write_json
+    from avq.storage.copies import local
+    from avq.storage.objects import at
 
     require_writable(json_file, report_file, card_file)
     share = worker_given(worker, finish)
-    if is_prior(run):
+    if is_prior(local(run)):
         others = (split != "test", aligned, inception, lpips, card_file, compare, baselines)
         if any(others) or more_runs or share or finish:
             raise InputError(
                 "the run of a prior is measured on test codes. Its flags are --data, --step, "
                 "--json and --report."
             )
-        evaluate_prior(run, data, step, json_file, report_file)
+        evaluate_prior(local(run), data, step, json_file, report_file)
         return
     if (share or finish) and not json_file:
         raise InputError("--worker and --finish need --json FILE: shards wait in FILE.shards.")
@@ -136,7 +138,7 @@ def evaluate(
     if more_runs and not compare:
         raise InputError(f"{str(more_runs[0])!r} follows a run. Give --compare before other runs.")
     cpu.keep_memory()
-    names = [str(path) for path in (run, *(compare or ()), *(more_runs or ()))]
+    names = [str(at(path)) for path in (run, *(compare or ()), *(more_runs or ()))]
     runs = _load_runs(names, step, own=not data)
     config, where = runs[0].config["data"], data or runs[0].config["data"]["path"]
     images, summary = open_test_images(runs[0], data, split)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +24,9 @@ from avq.workers import usable_cores
 Source = Annotated[
     str, typer.Argument(metavar="SRC", help="Folder, .zip, .array_record or .parquet.")
 ]
-Target = Annotated[Path, typer.Argument(metavar="DST", help="Folder to fill.")]
+Target = Annotated[
+    str, typer.Argument(metavar="DST", help="Folder to fill, also on s3:// or gs://.")
+]
 SplitOption = Annotated[
     float, typer.Option(min=0, max=1, help="Share that trains, where SRC has no train/ and test/.")
 ]
@@ -48,6 +49,7 @@ RejectedOption = Annotated[
         "avq prepare photos/ photos64 --size 64 --split 0.9 --workers 4",
         "avq prepare faces.zip faces256 --size 256 --worker 0/8",
         "avq prepare faces.zip faces256 --size 256 --finish",
+        "avq prepare faces.zip s3://bucket/faces256 --size 256",
     ),
 )
 def prepare(
@@ -68,6 +70,7 @@ def prepare(
     """Cuts and resizes images into ArrayRecord shards, from which training reads fastest."""
     from avq.data.prepare import prepare
     from avq.ray_tasks import run_workers
+    from avq.storage.objects import at
 
     require_channels(channels)
     share = worker_given(worker, finish, ray)
@@ -75,7 +78,7 @@ def prepare(
     call = partial(
         prepare,
         source,
-        target,
+        at(target),
         size=size,
         split=split,
         seed=seed,
@@ -98,7 +101,7 @@ def prepare(
         _print_whole(target, about)
 
 
-def _print_whole(target: Path, about: Mapping[str, Any]) -> None:
+def _print_whole(target: str, about: Mapping[str, Any]) -> None:
     counts = about["counts"]
     print(
         f"{target}: {counts['train']} training and {counts['test']} test images of "

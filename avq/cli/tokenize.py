@@ -22,6 +22,7 @@ from avq.cli.app import (
     verb,
     worker_given,
 )
+from avq.storage.objects import AnyPath, at
 
 
 @verb(
@@ -81,9 +82,9 @@ def tokenize(
             )
     print_left_out(about)
     if share:
-        print_share(out, share)
+        print_share(at(out), share)
     else:
-        _print_whole(out, about)
+        _print_whole(at(out), about)
     if len(ended) > 1:  # without the first batch, which waits for the compiler
         seconds = ended[-1][0] - ended[0][0]
         speed = sum(count for _, count in ended[1:]) / seconds
@@ -102,7 +103,7 @@ def tokenize_by(run: Path, step: int | None, data: str, out: Path, **options: An
     return tokenize(load(run, step), data, out, **options)
 
 
-def _print_whole(out: Path, about: Mapping[str, Any]) -> None:
+def _print_whole(out: AnyPath, about: Mapping[str, Any]) -> None:
     counts = about["counts"]
     levels = zip(about["grids"], about["codebook_sizes"], strict=True)
     each = " and ".join(f"{height}x{width} of {size:,}" for (height, width), size in levels)

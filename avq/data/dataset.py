@@ -237,14 +237,16 @@ def _measured(data: Data, train: ImageSet, test: ImageSet, about: Mapping[str, A
             f"data.path: {len(train)} images to train on and {len(test)} to test on are too few "
             f"({about['split_rule']}). Add images, or folders train/ and test/."
         )
-    mean, variance = known_statistics(data) or pixel_statistics(train, data.image_size)
+    known = known_statistics(data)
+    mean, variance = known or pixel_statistics(train, data.image_size)
     readable = len(train) - len(train.rejected)
     if not train.source.augment and readable < data.batch_size:
         raise InputError(
             f"data.path: {readable} readable training images are fewer than "
             f"data.batch_size={data.batch_size}. Add images or lower data.batch_size."
         )
-    if dark := dark_images(train.source, data.white_level):
+    # What is prepared has eight bits, and a shard may have to be fetched for a look at each image.
+    if known is None and (dark := dark_images(train.source, data.white_level)):
         log.warning("data.path: %s", dark)
     return Summary(
         pixel_mean=mean,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from avq.data.sources import Source, open_source
 from avq.data.sources.prepared import DESCRIPTION, SPLITS
 from avq.data.split import other_files, split_rows
 from avq.errors import InputError
+from avq.storage.objects import AnyPath
 from avq.workers import Worker
 
 IMAGES_PER_SHARD = 1024
@@ -25,7 +25,7 @@ BYTES_PER_SHARD = 1 << 28
 
 def prepare(
     path: str,
-    target: Path,
+    target: AnyPath,
     *,
     size: int,
     split: float = 0.8,
@@ -47,7 +47,7 @@ def prepare(
 
     Args:
         path: of the images, as `open_source` takes it.
-        target: folder to fill; created if missing.
+        target: folder to fill; created if missing; may be on object storage.
         size: side of the squares, pixels.
         split: share for training where the images have no split of their own.
         seed: of that split.

@@ -7,11 +7,13 @@ after any interruption and ends in the same bytes, and so do several workers, ea
 """
 
 import hashlib
+import json
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +26,17 @@ from avq import lock
 from avq.data.images import UnreadableImage
 from avq.data.rows import Rows
 from avq.data.sources import Source
-from avq.data.sources.prepared import UNFINISHED, shard_file
+from avq.data.sources.prepared import SETTINGS, UNFINISHED, shard_file
 from avq.data.sources.shards import count_records
 from avq.errors import InputError
 from avq.json_files import read_json, write_json
 from avq.lock import InUse, locked
+from avq.storage.objects import AnyPath, RemotePath, at, move
 from avq.workers import Worker
 
 log = logging.getLogger("avq")
 
-SETTINGS, BEGIN = "settings.json", "begin"
+BEGIN = "begin"
 WRITER = "group_size:1,uncompressed"  # every record can be read alone
 JSON: TypeAlias = dict[str, Any]
 
@@ -76,7 +79,7 @@ class ShardFolder:
     """A folder to fill, or to resume filling.
 
     Args:
-        target: the folder; created by `held`.
+        target: the folder, created by `held`; may be on object storage.
         description: name of the file that describes it, written last.
         settings: what decides its content, as JSON; the description holds them, too.
         older: values in effect in folders that are older than the setting, by name.
@@ -84,14 +87,14 @@ class ShardFolder:
 
     def __init__(
         self,
-        target: Path,
+        target: AnyPath,
         description: str,
         settings: JSON,
         older: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self._target, self._settings, self._older = target, settings, older
-        self._notes, self._description = target / UNFINISHED, target / description
-        self._part = self._notes / "shard"
+        self._target, self._settings, self._older = at(target), settings, older
+        self._notes, self._description = self._target / UNFINISHED, self._target / description
+        self._part = Path("shard")  # set by `held`
 
     def finished(self) -> JSON | None:
         """Description of a folder that an earlier call has filled; None where work is left.
@@ -121,13 +124,20 @@ class ShardFolder:
     @contextmanager
     def held(self, worker: Worker | None = None) -> Iterator[None]:
         """Holds the folder for this process alone; for a worker, beside those of other numbers. A
-        worker waits for a process that holds it alone, and for another of its own number.
+        worker waits for a process that holds it alone, and for another of its own number. On object
+        storage nothing can be held: two processes put the same shards, each in one step.
 
         Raises:
             InputError: when another process holds it, or it cannot be written to.
         """
+        if isinstance(self._notes, RemotePath):
+            with tempfile.TemporaryDirectory() as folder:
+                self._part = Path(folder, "shard")
+                yield
+            return
         if worker is None:
             with locked(self._notes):
+                self._part = self._notes / "shard"
                 yield
             return
         own = self._notes / f"worker-{worker.index}-of-{worker.count}"
@@ -145,6 +155,11 @@ class ShardFolder:
         Returns:
             As `finished`: another process may have finished it while this one waited.
         """
+        if isinstance(self._notes, RemotePath):
+            description = self.finished()
+            if not description and not (self._notes / SETTINGS).create(json.dumps(self._settings)):
+                return self.finished()  # refuses other settings
+            return description
         with locked(self._notes / BEGIN, wait=True):
             description = self.finished()
             if not description and not (self._notes / SETTINGS).exists():
@@ -194,7 +209,7 @@ class ShardFolder:
             with self._writable():
                 writer.close()
         with self._writable():
-            os.replace(self._part, self._target / shard.file)
+            move(self._part, self._target / shard.file)
 
     def keep(self, shard: Shard, note: JSON) -> None:
         """Keeps the note of a finished shard: `rejected`, names and reasons of unreadable images,
@@ -202,7 +217,7 @@ class ShardFolder:
         """
         with self._writable():
             write_json(self._part, note)
-            os.replace(self._part, self._note_path(shard))
+            move(self._part, self._note_path(shard))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -234,8 +249,11 @@ class ShardFolder:
         Raises:
             InputError: when a file is damaged or has another number of images, or the disk is full.
         """
-        for file, images in counts.items():
-            _require_images(self._target / file, images)
+        if isinstance(self._target, RemotePath):
+            _require_put(self._target, counts)
+        else:
+            for file, images in counts.items():
+                _require_images(self._target / file, images)
         with self._writable():
             write_json(self._description, description)
             (self._notes / SETTINGS).unlink()
@@ -245,10 +263,13 @@ class ShardFolder:
         """Removes what is left of the notes of a finished folder. Call when it is no longer held:
         some network disks keep files that are open.
         """
-        if self._description.exists() and not (self._notes / SETTINGS).exists():
-            shutil.rmtree(self._notes, ignore_errors=True)
+        if self._description.is_file() and not (self._notes / SETTINGS).is_file():
+            if isinstance(self._notes, RemotePath):
+                self._notes.remove(list(self._notes.files()))
+            else:
+                shutil.rmtree(self._notes, ignore_errors=True)
 
-    def _note_path(self, shard: Shard) -> Path:
+    def _note_path(self, shard: Shard) -> AnyPath:
         return self._notes / f"{shard.file}.json"
 
     @contextmanager
@@ -263,8 +284,10 @@ class ShardFolder:
             ) from error
 
 
-def _is_empty(target: Path) -> bool:
+def _is_empty(target: AnyPath) -> bool:
     """Whether there is nothing at a path but, perhaps, a folder where nothing was begun."""
+    if isinstance(target, RemotePath):
+        return all(name.startswith(f"{UNFINISHED}/") for name in target.files())
     if not target.exists():
         return True
     if not target.is_dir() or any(path.name != UNFINISHED for path in target.iterdir()):
@@ -283,6 +306,13 @@ def _waited_for(folder: Path, *, shared: bool = False) -> Iterator[None]:
             log.warning("waiting: %s", str(error).partition(". ")[0])
             stack.enter_context(locked(folder, wait=True, shared=shared))
         yield
+
+
+def _require_put(target: RemotePath, names: Iterable[str]) -> None:
+    """Refuses a folder on object storage that lacks shards; one that is there is whole."""
+    there = target.files()
+    if missing := [name for name in names if name not in there]:
+        raise InputError(f"{str(target)!r} lacks {missing[0]}. Run the same command again.")
 
 
 def _require_images(file: Path, images: int) -> None:

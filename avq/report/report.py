@@ -18,6 +18,8 @@ from avq.evaluate.metrics import meanings
 from avq.json_files import read_json
 from avq.parallel import device_in_words
 from avq.report.training import Record, read_records
+from avq.storage.copies import local
+from avq.storage.objects import at
 from avq.trained import TrainedModel
 
 # Keys that a card reads, beside the measures.
@@ -92,8 +94,8 @@ def saved_report(run: Path, trained: TrainedModel, file: Path) -> Report:
                 f"{str(file)!r} is of another model: {name} {values[name]}, not {value}. "
                 "Evaluate this one with avq eval --json."
             )
-    records = read_records(run, trained.step)
-    return Report(str(run), values, meanings(), trained.config, records, {})
+    records = read_records(local(run), trained.step)
+    return Report(str(at(run)), values, meanings(), trained.config, records, {})
 
 
 def make_report(
@@ -114,11 +116,11 @@ def make_report(
     """
     weights = {f"weights of {name}": text for name, text in measured.values["weights"].items()}
     return Report(
-        str(run),
+        str(at(run)),
         measured.values,
         measured.meanings,
         trained.config,
-        read_records(run, trained.step),
+        read_records(local(run), trained.step),
         environment(device_in_words(mesh)) | weights,
         comparison,
     )

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from avq.errors import InputError
+from avq.storage.copies import local
 
 FOLDER = Path(__file__).parent
 
@@ -19,12 +20,13 @@ def default() -> Path:
 
 
 def located(what: str | Path) -> Path:
-    """A path that exists, or the folder of the model of this name.
+    """A path that exists, the local copy of a run on object storage, or the folder of the model of
+    this name.
 
     Raises:
         InputError: naming the nearest model, when it is neither.
     """
-    path = Path(what)
+    path = local(what)
     if path.exists():
         return path
     known = names()

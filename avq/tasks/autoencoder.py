@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -291,7 +290,7 @@ class Autoencoder(Task):
         counts, size = data.dataset.summary.counts, self.data.image_size
         return f"{counts['train']:,} images and {counts['test']:,} test images of {size}x{size}"
 
-    def conclusion(self, run: Path) -> str:
+    def conclusion(self, run: str) -> str:
         return f"Pictures are in {run}/samples. Next: avq eval {run}"
 
     def headline(self, values: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -192,7 +191,7 @@ class PriorTask(Task):
             f"{grids}"
         )
 
-    def conclusion(self, run: Path) -> str:
+    def conclusion(self, run: str) -> str:
         return f"Samples are in {run}/samples. Next: avq sample {run} -n 64 -o samples"
 
     def headline(self, values: Mapping[str, Any]) -> str:

@@ -15,11 +15,12 @@ from avq.apply.tokenize import tokenize
 from avq.apply.tokenizer import Tokenizer
 from avq.data.dataset import evenly
 from avq.data.pipeline import in_batches, prefetch
-from avq.data.sources.prepared import SPLITS, UNFINISHED
+from avq.data.sources.prepared import SPLITS, is_unfinished
 from avq.data.split import KINDS
 from avq.errors import InputError
 from avq.hosts import is_main_process
 from avq.settings import setting
+from avq.storage.objects import AnyPath, at
 from avq.tasks.image_data import closing
 from avq.train.task import Batch, Batches
 
@@ -87,7 +88,7 @@ class CodeData:
         summary: content of `dataset.json`.
     """
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer, settings: CodeSettings, seed: int):
+    def __init__(self, folder: AnyPath, tokenizer: Tokenizer, settings: CodeSettings, seed: int):
         sets = {split: _read(folder, split, tokenizer) for split in SPLITS}
         read_all = {split: codes.arrays() for split, codes in sets.items()}
         names = {split: names for split, (names, _) in read_all.items()}
@@ -118,7 +119,7 @@ class CodeData:
         return closing(prefetch(batches, start))
 
 
-def open_codes(path: str, tokenizer: Tokenizer, run: Path) -> Path:
+def open_codes(path: str, tokenizer: Tokenizer, run: Path) -> AnyPath:
     """Folder of codes: the one given, or one in the run's folder that images are encoded into.
 
     Args:
@@ -129,8 +130,9 @@ def open_codes(path: str, tokenizer: Tokenizer, run: Path) -> Path:
     Raises:
         InputError: for a path that cannot be used, and for images in a run of several processes.
     """
-    if path and ((Path(path) / CODES).exists() or (Path(path) / UNFINISHED).exists()):
-        return Path(path)
+    folder = at(path)
+    if path and ((folder / CODES).is_file() or is_unfinished(folder)):
+        return folder
     if jax.process_count() > 1:
         raise InputError(
             "data.path: one of several processes cannot encode images. Run avq tokenize first, and "
@@ -148,7 +150,7 @@ def open_codes(path: str, tokenizer: Tokenizer, run: Path) -> Path:
     return target
 
 
-def _read(folder: Path, split: str, tokenizer: Tokenizer) -> CodeSet:
+def _read(folder: AnyPath, split: str, tokenizer: Tokenizer) -> CodeSet:
     """Codes of a split, if they are the tokenizer's."""
     codes = read(folder, split)
     size = codes.about["image_size"]

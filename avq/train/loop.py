@@ -27,7 +27,7 @@ from avq.config import (
 from avq.errors import InputError
 from avq.hosts import exit_if_gone, is_main_process
 from avq.json_files import read_json, write_json
-from avq.lock import locked
+from avq.storage.runs import RunFolder, run_folder
 from avq.train.guards import Guards
 from avq.train.initial import Weights, read_weights, with_weights
 from avq.train.interval import Diverged, Interval
@@ -66,7 +66,12 @@ def train(
         NotSaved: when a checkpoint cannot be written.
         OSError: when another file cannot be written.
     """
-    run, checkpoint = Path(workdir), task.checkpoint
+    with run_folder(workdir) as place:
+        return _train(task, place, profile, init_from, stop or Stop())
+
+
+def _train(task: Task, place: RunFolder, profile: int, init_from: str, stop: Stop) -> int:
+    run, name, checkpoint = place.folder, place.name, task.checkpoint
     _require_same_config(task, run)
     optimizers = optimizers_of(task)
     mesh = require_runnable(task, optimizers)
@@ -75,22 +80,22 @@ def train(
         shapes = jax.eval_shape(partial(init_state, task, optimizers))
         weights = read_weights(init_from, task, shapes)
         _say(f"starting from the weights of {init_from} at step {weights.step}")
-    _say(f"{workdir}: opening the data")
+    _say(f"{name}: opening the data")
     task.folder = run
     data = task.open_data(read_json(run / DATASET))
     kept = checkpoint.keep, checkpoint.keep_best, task.best
     writes = is_main_process()
-    with locked(run) if writes else nullcontext(), Checkpoints(run, *kept) as checkpoints:
+    with place.held() if writes else nullcontext(), Checkpoints(run, *kept) as checkpoints:
         state, start = _start(task, optimizers, mesh, checkpoints, weights)
         if writes:
             write_json(run / DATASET, dict(data.summary))
             write_config(run, task.config)
         if start >= task.train.steps:
-            _say(f"{workdir}: all {start} steps are done. Raise --config.train.steps to train on.")
+            _say(f"{name}: all {start} steps are done. Raise --config.train.steps to train on.")
             return 0
-        _say(f"{workdir}: {_description(task, data, mesh, state)}")
-        loop = _Loop(task, run, optimizers, mesh, data, checkpoints)
-        return loop.run(state, start, profile, stop or Stop())
+        _say(f"{name}: {_description(task, data, mesh, state)}")
+        loop = _Loop(task, place, optimizers, mesh, data, checkpoints)
+        return loop.run(state, start, profile, stop)
 
 
 def optimizers_of(task: Task) -> Optimizers:
@@ -194,7 +199,7 @@ class _Loop:
     def __init__(
         self,
         task: Task,
-        run: Path,
+        place: RunFolder,
         optimizers: Optimizers,
         mesh: Mesh,
         data: TaskData,
@@ -202,7 +207,7 @@ class _Loop:
     ) -> None:
         self.task = task
         self.schedules = schedules_of(task)
-        self.folder = run
+        self.place, self.folder = place, place.folder
         self.mesh = mesh
         self.data = data
         self.checkpoints = checkpoints
@@ -223,7 +228,7 @@ class _Loop:
             stop.at_once = False
             if stopped := self._steps(state, start, stop):
                 return 128 + stopped
-            self.progress.say(f"done. {self.task.conclusion(self.folder)}".rstrip())
+            self.progress.say(f"done. {self.task.conclusion(self.place.name)}".rstrip())
             return 0
         except Diverged as error:
             self.checkpoints.wait()  # the newest may still be on its way
@@ -290,6 +295,7 @@ class _Loop:
         periods = settings.log_every, settings.eval_every, self.task.checkpoint.every
         logs, evaluates, saves = (last or done % every == 0 for every in periods)
         self.checkpoints.require_saved()
+        self.place.require_put()
         if logs or evaluates or saves or stopping:
             interval.require_finite()  # before anything is written of it
         if logs:

@@ -225,8 +225,8 @@ class Task(ABC):
         """The data in a few words, for the first line on the terminal."""
         return ""
 
-    def conclusion(self, run: Path) -> str:
-        """What to do with the finished run in a folder, for the last line on the terminal."""
+    def conclusion(self, run: str) -> str:
+        """What to do with the finished run at a path or URL, for the last line on the terminal."""
         return ""
 
     def headline(self, values: Mapping[str, Any]) -> str:

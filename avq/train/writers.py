@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from avq.hosts import is_main_process
+from avq.json_files import replaced
 from avq.train.events import EventFile
 
 SILENCE = 15  # seconds without a line after which the first steps are shown
@@ -59,7 +60,8 @@ class Writer:
             return
         for name, picture in pictures.items():
             suffix = "" if name == "samples" else f"_{name}"
-            Image.fromarray(picture).save(self._samples / f"{step:07d}{suffix}.png")
+            with replaced(self._samples / f"{step:07d}{suffix}.png") as new:
+                Image.fromarray(picture).save(new, "PNG")
             self._events.image(name, picture, step)
         self._events.flush()
 

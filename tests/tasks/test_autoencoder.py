@@ -3,7 +3,6 @@
 import itertools
 import multiprocessing
 from functools import partial
-from pathlib import Path
 
 import chex
 import jax
@@ -317,7 +316,7 @@ def test_headlines_show_the_values_of_a_run(ah):
     assert ah.task.headline(values) == "loss 1.5000  reconstruction 0.2500  perplexity 12/4"
     measures = {"psnr": 20.126, "ssim": 0.5, "mae_over_std": 0.25, "usage": [1.0, 0.5]}
     last = "Pictures are in runs/x/samples. Next: avq eval runs/x"
-    assert ah.task.conclusion(Path("runs/x")) == last
+    assert ah.task.conclusion("runs/x") == last
     line = "psnr 20.13 dB  ssim 0.500  mae/std 0.2500  usage 100%/50%"
     assert ah.task.evaluation_headline(measures) == line
 

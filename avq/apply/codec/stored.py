@@ -15,6 +15,7 @@ from avq.apply.npz import read_arrays
 from avq.apply.tokenizer import Tokenizer
 from avq.errors import InputError
 from avq.json_files import replaced
+from avq.storage.copies import put_back
 
 FILE = "codec.npz"
 FORMAT = 2  # of the file; 1 had a frequency for each code
@@ -72,6 +73,7 @@ def write_codec(folder: Path, codec: Codec) -> None:
     """Writes the file of a run."""
     with replaced(codec_file(folder)) as new:
         new.write_bytes(codec_bytes(codec))
+    put_back(folder, FILE)
 
 
 def codec_file(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from avq.data.images import UnreadableImage, decode
 from avq.data.names import hash_names
 from avq.data.rows import Rows
 from avq.data.settings import Data
+from avq.errors import InputError
 
 MAX_FILE_BYTES = 1 << 28
 
@@ -117,7 +118,7 @@ class EncodedImages(ABC):
         """
         try:
             return self.read(index)
-        except UnreadableImage:
+        except (UnreadableImage, InputError):  # the latter when its storage fails
             raise
         except Exception as error:  # each archive format's reader has exceptions of its own
             raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error

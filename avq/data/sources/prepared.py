@@ -1,6 +1,7 @@
 """Folders that `avq prepare` has filled: ArrayRecord shards and `dataset.json`."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,16 @@ from avq.data.names import from_text
 from avq.data.settings import Data
 from avq.data.sources.shards import ArrayRecords, count_records
 from avq.errors import InputError
+from avq.storage import cache
+from avq.storage.objects import AnyPath, RemotePath, at, is_remote
+
+log = logging.getLogger("avq")
 
 DESCRIPTION, UNFINISHED = "dataset.json", "unfinished"
+SETTINGS = "settings.json"  # in `UNFINISHED`
 SPLITS = ("train", "test")
 LOOKED_AT = 256  # evenly spaced shards, when a folder is opened
+ASKED_FOR = 16  # the same on object storage, where each look is a request
 AGAIN = "Put back a copy, or run avq prepare again, into another folder."
 
 
@@ -26,25 +33,37 @@ def prepared(path: str) -> Mapping[str, Any] | None:
     Raises:
         InputError: for a folder that is not finished, or of shards beside a damaged description.
     """
-    if not os.path.isdir(path):
+    folder = at(path)
+    if isinstance(folder, Path) and not os.path.isdir(path):
         return None
-    folder = Path(path)
-    if (folder / UNFINISHED).exists():
+    if is_unfinished(folder):
         raise InputError(
             f"{path!r} is not finished. Run the same command again; it resumes. After workers, run "
             "it with --finish."
         )
     if not (folder / DESCRIPTION).is_file():
-        return None
+        if isinstance(folder, Path):
+            return None
+        raise InputError(
+            f"{path!r}: there is no set that avq prepare has filled, and avq reads no others on "
+            f"object storage. Run avq prepare IMAGES {path}, or give a folder."
+        )
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
     except (OSError, ValueError):
         description = None
     if isinstance(description, dict) and "shards" in description:
         return description
-    if any(folder.glob("*.array_record")):
+    if isinstance(folder, RemotePath) or any(folder.glob("*.array_record")):
         raise InputError(f"{path!r}: {DESCRIPTION} is damaged (names no shards). {AGAIN}")
     return None
+
+
+def is_unfinished(folder: AnyPath) -> bool:
+    """Whether a folder of shards is still to be filled."""
+    notes = folder / UNFINISHED
+    # On object storage, a worker that was late may have left a note.
+    return notes.exists() if isinstance(notes, Path) else (notes / SETTINGS).is_file()
 
 
 def mode_of(description: Mapping[str, Any]) -> str:
@@ -87,7 +106,8 @@ class Prepared(ArrayRecords):
 
     Raises:
         InputError: for a folder whose description is damaged or does not fit its shards, of which
-            up to `LOOKED_AT` are looked at, or whose images have lost channels that are asked for.
+            up to `LOOKED_AT` are looked at (on object storage `ASKED_FOR`, whether they are there),
+            or whose images have lost channels that are asked for.
     """
 
     def __init__(self, path: str, description: Mapping[str, Any], channels: int = 3) -> None:
@@ -102,16 +122,30 @@ class Prepared(ArrayRecords):
         super().__init__(path, files, counts, channels=channels)
         trained = sum(by_split["train"])
         self.own_split = {"train": range(trained), "test": range(trained, len(self))}
-        for shard in np.linspace(0, len(files) - 1, min(len(files), LOOKED_AT)).astype(int):
+        looks = min(len(files), ASKED_FOR if is_remote(path) else LOOKED_AT)
+        for shard in np.linspace(0, len(files) - 1, looks).astype(int):
             self._look_at(int(shard))
         if hashes := description.get("name_hashes"):
             self.hashes = np.concatenate([from_text(hashes[split]) for split in SPLITS])
+        if is_remote(path):
+            self._warn_of_small_cache(len(self) * description["size"] ** 2 * len(mode))
+
+    def _warn_of_small_cache(self, size: int) -> None:
+        if size > (most := cache.limit()):
+            log.warning(
+                "%s: its %.1f GiB are more than the %.1f GiB of the cache, so that shards are "
+                "fetched again and again when images are read at random. Raise %s.",
+                *(self.path, size / 2**30, most / 2**30, cache.LIMIT),
+            )
 
     def _look_at(self, shard: int) -> None:
         """Refuses a shard that is missing, damaged, or has not as many images as it should."""
         file = self.files[shard]
-        if not os.path.isfile(os.path.join(self.path, file)):
+        path = at(self.path) / file
+        if not path.is_file():
             raise InputError(f"{self.path!r}: {file} is missing. {AGAIN}")
+        if isinstance(path, RemotePath):  # looked at when it is fetched
+            return
         if (count := count_records(Path(self.path, file))) != self.counts[shard]:
             raise InputError(
                 f"{self.path!r}: {file} has {count} images, and {DESCRIPTION} says "

@@ -17,6 +17,8 @@ from avq.data.settings import Data
 from avq.data.sources.base import EncodedImages, require_bounded
 from avq.data.sources.files import walk
 from avq.errors import InputError
+from avq.storage import cache
+from avq.storage.objects import at
 
 NUMBER = re.compile(r"[^A-Za-z0-9]\d+.*$")  # in 'train-00000-of-00008', all behind 'train'
 ROW_GROUPS_KEPT = 2
@@ -109,16 +111,24 @@ class ArrayRecords(Shards):
 
     def _reader(self, file: int) -> ArrayRecordReader:
         with self._lock:
-            if file not in self._open:
-                path = os.path.join(self.path, self.files[file])
-                reader = ArrayRecordReader(path, FOR_RANDOM_ACCESS)
-                if (count := int(reader.num_records())) != self.counts[file]:
-                    raise UnreadableImage(f"{path} has {count} records, not {self.counts[file]}")
-                while len(self._open) >= FILES_KEPT:  # closed once no thread reads it any more
-                    self._open.popitem(last=False)
-                self._open[file] = reader
-            self._open.move_to_end(file)
-            return self._open[file]
+            if file in self._open:
+                self._open.move_to_end(file)
+                return self._open[file]
+        reader = self._opened(file)  # others read meanwhile: it may have to be fetched
+        with self._lock:
+            while len(self._open) >= FILES_KEPT:  # closed once no thread reads it any more
+                self._open.popitem(last=False)
+            self._open[file] = reader
+        return reader
+
+    def _opened(self, file: int) -> ArrayRecordReader:
+        path = os.path.join(self.path, self.files[file])
+        with cache.opened(at(path)) as copy:
+            reader = ArrayRecordReader(str(copy), FOR_RANDOM_ACCESS)
+            count = int(reader.num_records())
+        if count != self.counts[file]:
+            raise UnreadableImage(f"{path} has {count} records, not {self.counts[file]}")
+        return reader
 
 
 class Parquet(Shards):

@@ -1,0 +1,1 @@
+"""Data sets and runs on object storage (`s3://`, `gs://`), through fsspec."""
