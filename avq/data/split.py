@@ -246,7 +246,7 @@ def _drawn(source: Source, share: float, seed: int) -> dict[str, Rows]:
         numbers = (hash_names(map(source.name, rows), str(seed)) >> np.uint64(11)) / 2.0**53
         bits.append(np.packbits(numbers < share))
         distances = np.abs(numbers - share)
-        nearest.append((distances.min(), start + int(distances.argmin())))
+        nearest.append((distances.min(), start + int(np.argmin(distances))))
     train = np.concatenate(bits)
     count = int(np.bitwise_count(train).sum())
     if 0 < share < 1 and len(source) > 1 and count in (0, len(source)):

@@ -141,8 +141,8 @@ def likelihoods(
         values[f"{name}bits_per_code_by_level"] = [float(level.mean()) for level in levels]
         ends |= intervals(of_images)
         on_images(len(split.labels))
-    levels = frequency_bits(train.codes, test.codes, prior.tokenizer.codebook_sizes)
-    values["frequency_bits_per_code"] = float(np.average(levels, weights=sizes))
+    baseline = frequency_bits(train.codes, test.codes, prior.tokenizer.codebook_sizes)
+    values["frequency_bits_per_code"] = float(np.average(baseline, weights=sizes))
     return values | {"interval": ends}
 
 

@@ -166,7 +166,7 @@ class Moments:
 
     def add(self, values: Float[np.ndarray, "h w"]) -> None:
         """Counts some values."""
-        self._sums += values.size, values.sum(), np.square(values).sum()
+        self._sums += np.array([values.size, values.sum(), np.square(values).sum()])
 
     def standardised(self, values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
         """Values less the mean, in standard deviations."""
