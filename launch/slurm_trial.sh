@@ -2,9 +2,9 @@
 # Tries slurm.sh and slurm_array.sh on one machine, with a Slurm of its own in a temporary folder.
 # training: two tasks on the CPU as one training, a TERM in the middle. Shows that the job saves, goes
 # back into the queue by itself, resumes and finishes. loss: the same with one task killed: the other
-# one ends with 75, and the job goes back into the queue by itself. workers: three workers of avq prepare, one of
-# which Slurm kills and queues again. Shows that they end in the bytes of one call. Minutes on two
-# cores. As root on Debian, from the repository's root, with avq's environment active:
+# one ends with 75, and the job goes back into the queue by itself. workers: three workers of avq
+# prepare, one of which Slurm kills and queues again. Shows that they end in the bytes of one call.
+# Minutes on two cores. As root on Debian, from the repository's root, with avq's environment active:
 #
 #   apt-get install slurm-wlm munge
 #   launch/slurm_trial.sh [training] [loss] [workers]

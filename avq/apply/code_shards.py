@@ -19,7 +19,7 @@ from avq.data.sources.prepared import SPLITS, is_unfinished
 from avq.data.sources.shards import ArrayRecords
 from avq.errors import InputError
 from avq.json_files import read_json
-from avq.storage.objects import AnyPath, at
+from avq.storage.objects import AnyPath, at, missing
 
 CODES = "codes.json"
 FORMAT = 1  # of codes.json and of the records
@@ -147,8 +147,8 @@ def read(folder: str | AnyPath, split: str) -> CodeSet:
         layout, counts = _described(about, split)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{str(folder)!r}: {CODES} is damaged ({error!r}). {AGAIN}") from error
-    if missing := [file for file in counts if not (folder / file).is_file()]:
-        raise InputError(f"{str(folder)!r}: {missing[0]} is missing. {AGAIN}")
+    if lacking := missing(folder, counts):
+        raise InputError(f"{str(folder)!r}: {lacking[0]} is missing. {AGAIN}")
     listed = None if isinstance(folder, Path) else list(counts.values())  # not fetched for it
     records = ArrayRecords(str(folder), list(counts), listed)
     for file, count in zip(records.files, records.counts.tolist(), strict=True):

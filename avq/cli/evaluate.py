@@ -123,14 +123,15 @@ def evaluate(
 
     require_writable(json_file, report_file, card_file)
     share = worker_given(worker, finish)
-    if is_prior(local(run)):
+    place = local(run)
+    if is_prior(place):
         others = (split != "test", aligned, inception, lpips, card_file, compare, baselines)
         if any(others) or more_runs or share or finish:
             raise InputError(
                 "the run of a prior is measured on test codes. Its flags are --data, --step, "
                 "--json and --report."
             )
-        evaluate_prior(local(run), data, step, json_file, report_file)
+        evaluate_prior(place, data, step, json_file, report_file)
         return
     if (share or finish) and not json_file:
         raise InputError("--worker and --finish need --json FILE: shards wait in FILE.shards.")

@@ -1,5 +1,7 @@
 """`dataset.json` of a prepared set, gathered shard by shard."""
 
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,12 @@ class SetDescription:
     def _near_duplicates(self) -> JSON:
         train, test = (self._hashes(split) for split in SPLITS)
         similar = near_duplicates(train, test, self._scratch, most=MAX_LISTED)
+        names = {
+            split: self._names(split, (pair[side] for pair in similar.first))
+            for side, split in enumerate(SPLITS)
+        }
         first = [
-            {split: self._name(split, row) for split, row in zip(SPLITS, pair, strict=True)}
+            {split: names[split][row] for split, row in zip(SPLITS, pair, strict=True)}
             for pair in similar.first
         ]
         return {"pairs": similar.pairs, "first": first}
@@ -89,12 +95,16 @@ class SetDescription:
         """File of the perceptual hashes of a split."""
         return self._scratch / f"{split}.hashes"
 
-    def _name(self, split: str, row: int) -> str:
-        """Name of an image of a split."""
+    def _names(self, split: str, rows: Iterable[int]) -> dict[int, str]:
+        """Names of some images of a split by row; each shard's note is read once."""
         ends = np.cumsum(self._images[split])
-        shard = int(np.searchsorted(ends, row, "right"))
-        names: list[str] = self._folder.read_note(self._shards[split][shard])["names"]
-        return names[row - int(ends[shard])]
+        found: dict[int, str] = {}
+        for shard, some in groupby(
+            sorted(set(rows)), lambda row: int(np.searchsorted(ends, row, "right"))
+        ):
+            names = self._folder.read_note(self._shards[split][shard])["names"]
+            found |= {row: names[row - int(ends[shard])] for row in some}
+        return found
 
 
 def _name_hashes(source: Source, shard: Shard, names: list[str]) -> UInt64[np.ndarray, "n"]:

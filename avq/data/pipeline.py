@@ -156,36 +156,20 @@ def shard_size(batch_size: int) -> int:
     return -(-IMAGES_PER_SHARD // batch_size) * batch_size
 
 
-def eval_shards(
-    images: ImageSet,
-    *,
-    image_size: int,
-    batch_size: int,
-    degradation: Degradation = CLEAN,
-    host: int = 0,
-    hosts: int = 1,
-    rows: range | None = None,
+def in_shards(
+    batches: Iterator[tuple[Batch, Bool[np.ndarray, "b"]]], rows: range, batch_size: int
 ) -> Iterator[Iterator[tuple[int, Batch, Bool[np.ndarray, "b"]]]]:
-    """Yields the batches of `eval_batches` in one iterator for each shard, to be used up before the
-    next; before each batch stands its first row.
+    """Yields batches in one iterator for each shard, to be used up before the next; before each
+    batch stands its first row.
 
     An evaluation adds up by shard, so that its sums are the same bits whether one process measures
     all shards or several measure some of them.
 
     Args:
-        rows: of the images, from the first of a shard on; None for all.
-        images, image_size, batch_size, degradation, host, hosts: as for `eval_batches`.
+        batches: of `eval_batches`.
+        rows: that they are of, from the first of a shard on.
+        batch_size: that of all hosts together.
     """
-    rows = range(len(images)) if rows is None else rows
-    batches = eval_batches(
-        images,
-        image_size=image_size,
-        batch_size=batch_size,
-        degradation=degradation,
-        host=host,
-        hosts=hosts,
-        rows=rows,
-    )
     numbered = ((first, *batch) for first, batch in zip(rows[::batch_size], batches, strict=True))
     for _ in range(0, len(rows), shard_size(batch_size)):
         yield islice(numbered, shard_size(batch_size) // batch_size)

@@ -31,7 +31,7 @@ from avq.data.sources.shards import count_records
 from avq.errors import InputError
 from avq.json_files import read_json, write_json
 from avq.lock import InUse, locked
-from avq.storage.objects import AnyPath, RemotePath, at, move
+from avq.storage.objects import AnyPath, RemotePath, at, missing, move
 from avq.workers import Worker
 
 log = logging.getLogger("avq")
@@ -167,21 +167,24 @@ class ShardFolder:
                     write_json(self._notes / SETTINGS, self._settings)
         return description
 
-    def is_written(self, shard: Shard) -> bool:
-        """Whether a shard and its note are there."""
-        return self._note_path(shard).is_file() and (self._target / shard.file).is_file()
+    def missing(self, shards: Iterable[Shard]) -> list[str]:
+        """Files of the shards that are not written, or have no note."""
+        names = {shard.file: {shard.file, f"{UNFINISHED}/{_note(shard)}"} for shard in shards}
+        gone = set(missing(self._target, set().union(*names.values())))
+        return [file for file, of_shard in names.items() if of_shard & gone]
 
-    def read_note(self, shard: Shard) -> JSON:
-        """Note of a shard that is written."""
-        note: JSON = read_json(self._note_path(shard))
-        return note
+    def read_note(self, shard: Shard) -> Any:
+        """Note of a shard, as `keep` was given it; None where there is none."""
+        return read_json(self._notes / _note(shard))
 
     def note(self, shard: Shard, source: Source) -> JSON | None:
         """Note of a finished shard; None when one of the two is gone, or an unreadable image can be
         read now.
         """
-        note = self.read_note(shard) if self.is_written(shard) else None
-        if note is None or not note["rejected"]:
+        note: JSON | None = self.read_note(shard)
+        if note is None or not (self._target / shard.file).is_file():
+            return None
+        if not note["rejected"]:
             return note
         unreadable = {entry["name"] for entry in note["rejected"]}
         for row in shard.rows:
@@ -217,7 +220,7 @@ class ShardFolder:
         """
         with self._writable():
             write_json(self._part, note)
-            move(self._part, self._note_path(shard))
+            move(self._part, self._notes / _note(shard))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -269,9 +272,6 @@ class ShardFolder:
             else:
                 shutil.rmtree(self._notes, ignore_errors=True)
 
-    def _note_path(self, shard: Shard) -> AnyPath:
-        return self._notes / f"{shard.file}.json"
-
     @contextmanager
     def _writable(self) -> Iterator[None]:
         try:
@@ -282,6 +282,10 @@ class ShardFolder:
                 f"{str(self._target)!r} cannot be written ({reason}). Finished shards are kept; "
                 "the same command resumes."
             ) from error
+
+
+def _note(shard: Shard) -> str:
+    return f"{shard.file}.json"
 
 
 def _is_empty(target: AnyPath) -> bool:
@@ -310,9 +314,8 @@ def _waited_for(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
 def _require_put(target: RemotePath, names: Iterable[str]) -> None:
     """Refuses a folder on object storage that lacks shards; one that is there is whole."""
-    there = target.files()
-    if missing := [name for name in names if name not in there]:
-        raise InputError(f"{str(target)!r} lacks {missing[0]}. Run the same command again.")
+    if lacking := missing(target, names):
+        raise InputError(f"{str(target)!r} lacks {lacking[0]}. Run the same command again.")
 
 
 def _require_images(file: Path, images: int) -> None:

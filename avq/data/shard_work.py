@@ -72,7 +72,7 @@ def fill(
         return description
     own = worker.share(shards) if worker else shards
     if finish:  # before the folder is touched
-        _require_none([shard.file for shard in own if not folder.is_written(shard)], len(own))
+        _require_none(folder.missing(own), len(own))
     with folder.held(worker):
         if (description := folder.begin()) is None:
             if finish:

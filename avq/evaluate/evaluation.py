@@ -16,7 +16,7 @@ from avq import cpu, parallel
 from avq.data.channels import displayed
 from avq.data.dataset import ImageSet, Summary, evenly, open_dataset, read_summary
 from avq.data.names import from_text, hash_names
-from avq.data.pipeline import Batch, eval_shards
+from avq.data.pipeline import Batch, eval_batches, in_shards
 from avq.data.sources import open_source
 from avq.data.sources.base import name_hashes
 from avq.data.split import open_splits
@@ -186,7 +186,7 @@ class Evaluator:
         """Measures images shard by shard; arguments as for `evaluate`.
 
         Args:
-            rows: of the images, from the first of a shard on, see `eval_shards`; None for all.
+            rows: of the images, from the first of a shard on, see `in_shards`; None for all.
         """
         about = self._about(summary)
 
@@ -201,7 +201,17 @@ class Evaluator:
                 jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), of.sums),
             )
 
-        shards = eval_shards(
+        for batches in self.shards(images, summary, batch_size, rows):
+            yield _joined(part(*batch) for batch in batches)
+
+    def shards(
+        self, images: ImageSet, summary: Summary, batch_size: int, rows: range | None
+    ) -> Iterator[Iterator[tuple[int, Batch, Bool[np.ndarray, "b"]]]]:
+        """Yields batches of this process's share by shard, see `in_shards`; arguments as for
+        `parts`.
+        """
+        rows = range(len(images)) if rows is None else rows
+        batches = eval_batches(
             images,
             image_size=summary.size,
             batch_size=batch_size,
@@ -210,8 +220,7 @@ class Evaluator:
             hosts=jax.process_count(),
             rows=rows,
         )
-        for batches in shards:
-            yield _joined(part(*batch) for batch in batches)
+        return in_shards(batches, rows, batch_size)
 
     def like(self, variables: Variables, images: ImageSet, summary: Summary) -> Part:
         """A part of one image, with shapes in place of arrays; arguments as for `evaluate`."""

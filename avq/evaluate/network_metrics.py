@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from avq import cpu, parallel
 from avq.data.dataset import ImageSet, Summary
-from avq.data.pipeline import Batch, eval_shards
+from avq.data.pipeline import Batch
 from avq.errors import InputError
 from avq.evaluate.distances import Moments, frechet_distance, kernel_distances, require_enough
 from avq.evaluate.evaluation import Evaluator
@@ -260,16 +260,7 @@ class NetworkOutputs:
             on_images(int(mask.sum()))
             return tuple(of_metric[counted] for of_metric in rows)
 
-        shards = eval_shards(
-            images,
-            image_size=summary.size,
-            batch_size=batch_size,
-            degradation=self._evaluator.degradation,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
-            rows=rows,
-        )
-        for batches in shards:
+        for batches in self._evaluator.shards(images, summary, batch_size, rows):
             of_batches = [outputs(*batch) for batch in batches]
             yield tuple(map(np.concatenate, zip(*of_batches, strict=True)))
 

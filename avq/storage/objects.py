@@ -8,7 +8,7 @@ import errno
 import importlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -248,6 +248,16 @@ def is_inside(name: str) -> bool:
     """Whether a relative name stays below the folder that it is joined to."""
     parts = name.split("/")
     return not PurePosixPath(name).is_absolute() and not {"", ".", ".."} & set(parts)
+
+
+def missing(folder: AnyPath, names: Iterable[str]) -> list[str]:
+    """The names below a folder, or on object storage below a URL, that are no files. There, one
+    listing says it of all.
+    """
+    if isinstance(folder, RemotePath):
+        there = folder.files()
+        return [name for name in names if name not in there]
+    return [name for name in names if not (folder / name).is_file()]
 
 
 def move(file: Path, to: AnyPath) -> None:

@@ -7,7 +7,7 @@ import pytest
 from avq.data import pipeline
 from avq.data.dataset import ImageSet
 from avq.data.images import UnreadableImage
-from avq.data.pipeline import eval_batches, eval_shards, prefetch, train_batches
+from avq.data.pipeline import eval_batches, in_shards, prefetch, train_batches
 from avq.data.settings import Data
 from avq.data.views import Degradation
 
@@ -205,14 +205,16 @@ def test_shards_of_an_evaluation_are_whole_batches_of_the_same_stream(
     monkeypatch.setattr(pipeline, "IMAGES_PER_SHARD", 5)
     options = {"image_size": SIZE, "batch_size": batch_size}
     source = ImageSet(Numbered(17, broken={6}), max_rejected=0.1)
-    shards = [list(batches) for batches in eval_shards(source, **options)]
+    batches = eval_batches(source, **options)
+    shards = [list(each) for each in in_shards(batches, range(17), batch_size)]
     flat = [batch for batches in shards for batch in batches]
     assert [first for first, *_ in flat] == list(range(0, 17, batch_size))
     expected = list(eval_batches(source, **options))
     chex.assert_trees_all_equal([tuple(batch) for _, *batch in flat], expected)
     assert [min(len(s) * batch_size, 17 - s[0][0]) for s in shards] == sizes
     start = shards[-1][0][0]
-    (alone,) = eval_shards(source, **options, rows=range(start, 17))
+    last = range(start, 17)
+    (alone,) = in_shards(eval_batches(source, **options, rows=last), last, batch_size)
     chex.assert_trees_all_equal(list(alone), shards[-1])
 
 
